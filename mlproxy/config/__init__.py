@@ -1,0 +1,33 @@
+"""Configuration: one frozen value, validated whole, once. **Effects** only in `load`, which reads a file."""
+
+from mlproxy.config.load import load_configuration
+from mlproxy.config.schema import (
+    Admin,
+    Backend,
+    Batching,
+    Configuration,
+    Endpoint,
+    FixedScaling,
+    Limits,
+    Logging,
+    Retry,
+    Server,
+    Slo,
+    Tls,
+)
+
+__all__ = [
+    "Admin",
+    "Backend",
+    "Batching",
+    "Configuration",
+    "Endpoint",
+    "FixedScaling",
+    "Limits",
+    "Logging",
+    "Retry",
+    "Server",
+    "Slo",
+    "Tls",
+    "load_configuration",
+]

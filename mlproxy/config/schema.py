@@ -1,0 +1,269 @@
+"""What can be configured, with its defaults and their reasons. **Pure.**
+
+The YAML key is the field's alias where the field carries a unit (``timeout_ns`` is written ``timeout: 5s``). Models
+are frozen and refuse unknown keys. A configuration travels to the role processes as JSON, spelt as the file spells it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)  # fmt: skip
+
+from mlproxy.units import format_duration, format_size, parse_duration, parse_size
+
+DurationNs = Annotated[
+    int, BeforeValidator(parse_duration), Field(ge=0), PlainSerializer(format_duration, when_used="unless-none")
+]
+PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
+SizeBytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0), PlainSerializer(format_size)]
+StrictInt = Annotated[int, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+#: Of each protocol: where predictions arrive, the prefix under which everything else passes through, and where the
+#: backend takes batches.
+_PATHS = {
+    "kserve-v1": ("/v1/models/{name}:predict", "/v1/models/{name}", "/v1/models/{name}:predict"),
+    "json-list": ("/{name}/predict", "/{name}", "/predict"),
+}
+
+
+class Section(BaseModel):
+    """A mapping of the file: frozen, no unknown keys, written by alias."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Section):
+    """The data port and its workers."""
+
+    host: str = "0.0.0.0"
+    port: Port = Field(8080, description="`$PORT` wins, as Knative and Cloud Run want. 0: the kernel chooses.")
+    workers: Annotated[int, Field(strict=True, ge=1, le=256)] | Literal["auto"] = Field(
+        "auto",
+        description="Ingress workers. auto: whole CPUs of the cgroup quota; from three on, less one for the batcher.",
+    )
+    drain_timeout_ns: PositiveDurationNs = Field(
+        30_000_000_000, alias="drain_timeout", description="Longest time from SIGTERM to exit."
+    )
+    ring_bytes: Annotated[SizeBytes, Field(ge=65536)] = Field(
+        8 * 2**20, alias="ring", description="Shared memory of each of a worker's two rings."
+    )
+
+
+class Admin(Section):
+    """The port for metrics and the API."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8081
+
+
+class Limits(Section):
+    """Bounds on what callers may send and what may wait."""
+
+    body_bytes: SizeBytes = Field(16 * 2**20, alias="body", description="Largest request body; beyond it 413.")
+    header_bytes: SizeBytes = Field(32 * 2**10, alias="header", description="Largest request head; beyond it 431.")
+    queue_instances: Annotated[int, Field(strict=True, ge=1)] = Field(
+        10_000, description="Instances that may wait, over all endpoints; beyond it 503 with Retry-After."
+    )
+    queue_bytes: SizeBytes = Field(256 * 2**20, description="Bytes that may wait, over all endpoints; beyond it 503.")
+    header_timeout_ns: PositiveDurationNs = Field(
+        10_000_000_000, alias="header_timeout",
+        description="Longest time for a request's head, and longest pause within its body; beyond it 408.",
+    )  # fmt: skip
+
+
+class Logging(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: Annotated[bool, Field(strict=True)] = Field(False, description="One line per prediction.")
+
+
+class Tls(Section):
+    """How an https backend is verified."""
+
+    verify: Annotated[bool, Field(strict=True)] = True
+    ca_file: str | None = Field(None, description="PEM file with the authorities to trust instead of the system's.")
+
+
+class Retry(Section):
+    """What happens to a batch whose call failed before the backend answered."""
+
+    attempts: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
+        2, description="Further calls after the first, on refused or lost connections and on 502, 503, 504."
+    )
+    resend_on_crash: Annotated[bool, Field(strict=True)] = Field(
+        True, description="Send unanswered requests again when the batching process died. Needs idempotent inference."
+    )
+
+
+class FixedScaling(Section):
+    """A backend of fixed size."""
+
+    kind: Literal["fixed"] = "fixed"
+    slots: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        4, description="Calls that the backend serves at once; what `max_inflight: auto` means."
+    )
+
+
+class Backend(Section):
+    """The model server behind an endpoint."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    path: str | None = Field(None, description="Where batches are posted; null: the protocol's own path.")
+    timeout_ns: PositiveDurationNs = Field(5_000_000_000, alias="timeout")
+    connect_timeout_ns: PositiveDurationNs = Field(1_000_000_000, alias="connect_timeout")
+    max_connections: Annotated[int, Field(strict=True, ge=1)] = 64
+    retry: Retry = Retry()
+    scaling: FixedScaling = FixedScaling()
+    tls: Tls = Tls()
+
+    @field_validator("urls")
+    @classmethod
+    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} is not a URL like http://host:port")
+            if parts.query or parts.fragment or parts.username:
+                raise ValueError(f"{url!r} must not have a query, a fragment or credentials")
+        if len(set(urls)) != len(urls):
+            raise ValueError("the same URL stands twice")
+        return urls
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, path: str | None) -> str | None:
+        return _absolute_path(path)
+
+
+class Slo(Section):
+    """The latency objective: ``share`` of the requests within ``latency``."""
+
+    latency_ns: PositiveDurationNs = Field(500_000_000, alias="latency")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(0.99, description="Reported against, in /api/v1/status.")
+
+
+class Batching(Section):
+    """How batches form."""
+
+    policy: Literal["none", "static"] = "static"
+    max_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(64, description="Instances per batch.")
+    max_linger_ns: DurationNs | None = Field(
+        None, alias="max_linger",
+        description="Longest wait for company, from the oldest request's arrival. null: none; a batch leaves as soon "
+        "as a slot is free, and grows while none is.",
+    )  # fmt: skip
+    max_inflight: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = Field(
+        "auto", description="Calls in flight at once; auto: `backend.scaling.slots`."
+    )
+
+    @model_validator(mode="after")
+    def _no_silent_no_op(self) -> Batching:
+        idle = self.model_fields_set & {"max_size", "max_linger_ns"} if self.policy == "none" else set()
+        if idle and not (idle == {"max_size"} and self.max_size == 64):
+            names = " and ".join(sorted(name.removesuffix("_ns") for name in idle))
+            raise ValueError(f"{names} would do nothing with policy none; leave it out or choose policy static")
+        return self
+
+
+class Endpoint(Section):
+    """A route with its protocol, objective, policy and backend."""
+
+    name: str
+    protocol: Literal["kserve-v1", "json-list"] = "kserve-v1"
+    route: str | None = Field(None, description="Path of predictions; null: the protocol's own.")
+    backend: Backend
+    slo: Slo = Slo()
+    batching: Batching = Batching()
+
+    @property
+    def predict_path(self) -> str:
+        """Where callers send predictions."""
+        return self.route or _PATHS[self.protocol][0].format(name=self.name)
+
+    @property
+    def prefix(self) -> str:
+        """Other paths at or under this one pass through to the backend."""
+        return _PATHS[self.protocol][1].format(name=self.name)
+
+    @property
+    def backend_path(self) -> str:
+        """Where batches are posted."""
+        return self.backend.path or _PATHS[self.protocol][2].format(name=self.name)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"{name!r} stands in URLs: use letters, digits, '-', '_' and '.'")
+        return name
+
+    @field_validator("route")
+    @classmethod
+    def _check_route(cls, route: str | None) -> str | None:
+        if route in ("/healthz", "/readyz"):
+            raise ValueError(f"{route} is the proxy's own health route")
+        return _absolute_path(route)
+
+    @model_validator(mode="after")
+    def _linger_within_slo(self) -> Endpoint:
+        linger_ns = self.batching.max_linger_ns
+        if linger_ns is not None and linger_ns >= self.slo.latency_ns:
+            linger, latency = format_duration(linger_ns), format_duration(self.slo.latency_ns)
+            raise ValueError(f"batching.max_linger {linger} leaves nothing of slo.latency {latency} for the backend")
+        return self
+
+
+class Configuration(Section):
+    """Everything."""
+
+    server: Server = Server()
+    admin: Admin = Admin()
+    limits: Limits = Limits()
+    logging: Logging = Logging()
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _distinct_endpoints(cls, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        for what in ("name", "predict_path"):
+            values = [getattr(endpoint, what) for endpoint in endpoints]
+            for value in sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"two endpoints have the {what.replace('_', ' ')} {value}")
+        return endpoints
+
+    @model_validator(mode="after")
+    def _distinct_ports(self) -> Configuration:
+        if self.server.port == self.admin.port != 0:
+            raise ValueError(f"server.port and admin.port are both {self.server.port}")
+        return self
+
+    def to_json(self) -> str:
+        """How it travels to a role process."""
+        return self.model_dump_json(by_alias=True, exclude_unset=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Configuration:
+        """The other end of `to_json`."""
+        return cls.model_validate_json(text)
+
+
+def _absolute_path(path: str | None) -> str | None:
+    if path is not None and (not path.startswith("/") or re.search(r"[\s?#%]", path)):
+        raise ValueError(f"{path!r} must be an absolute path without query, fragment, space or percent sign")
+    return path

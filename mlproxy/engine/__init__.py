@@ -1,0 +1,37 @@
+"""The batching engine: decisions without I/O. **Pure.**
+
+`Engine.handle(events, now_ns)` returns commands; `Engine.next_wakeup_ns()` says when to call it again. No socket, no
+clock, no event loop, no logging: the live batcher feeds it real events, a test or a simulator feeds it virtual ones.
+"""
+
+from mlproxy.engine.admission import QueueBounds
+from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
+from mlproxy.engine.engine import Engine
+from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
+from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
+from mlproxy.engine.request import Batch, Part, Request
+
+__all__ = [
+    "Abort",
+    "Answered",
+    "Arrived",
+    "Batch",
+    "Cancelled",
+    "Command",
+    "Complete",
+    "Dispatch",
+    "Drain",
+    "Engine",
+    "Event",
+    "Failed",
+    "Failure",
+    "NoBatching",
+    "Part",
+    "Policy",
+    "QueueBounds",
+    "Reject",
+    "Relay",
+    "Request",
+    "StaticBatching",
+    "policy_for",
+]

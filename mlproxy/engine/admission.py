@@ -1,0 +1,70 @@
+"""Queue bounds and the drain rate: what may still be let in, and when to come back. **Pure.**"""
+
+from __future__ import annotations
+
+import math
+
+from mlproxy.errors import Overloaded
+from mlproxy.units import NS_PER_S
+
+#: Time constant of the drain-rate average: long enough to span several batches of a slow model, short enough that
+#: `Retry-After` follows a backend that scales.
+DRAIN_RATE_TAU_NS = 10 * NS_PER_S
+RETRY_AFTER_BOUNDS_S = (1, 30)
+
+
+class DrainRate:
+    """Exponentially weighted instances per second leaving through answers."""
+
+    def __init__(self) -> None:
+        self._per_ns = 0.0
+        self._updated_ns: int | None = None
+
+    def record(self, instances: int, now_ns: int) -> None:
+        """Count ``instances`` answered at ``now_ns``."""
+        if self._updated_ns is not None:
+            self._per_ns *= math.exp((self._updated_ns - now_ns) / DRAIN_RATE_TAU_NS)
+        self._per_ns += instances / DRAIN_RATE_TAU_NS
+        self._updated_ns = now_ns
+
+    def retry_after_s(self, waiting: int, now_ns: int) -> int:
+        """Whole seconds until ``waiting`` instances will have left, within `RETRY_AFTER_BOUNDS_S`."""
+        shortest, longest = RETRY_AFTER_BOUNDS_S
+        if self._updated_ns is None:
+            return shortest
+        per_ns = self._per_ns * math.exp((self._updated_ns - now_ns) / DRAIN_RATE_TAU_NS)
+        if per_ns <= 0.0:
+            return longest
+        return min(longest, max(shortest, math.ceil(waiting / (per_ns * NS_PER_S))))
+
+
+class QueueBounds:
+    """How much may wait, shared by every endpoint of one batcher. A request in flight no longer waits."""
+
+    def __init__(self, max_instances: int, max_bytes: int) -> None:
+        self.max_instances = max_instances
+        self.max_bytes = max_bytes
+        self.instances = 0
+        self.size_bytes = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<QueueBounds {self.instances}/{self.max_instances} instances, {self.size_bytes}/{self.max_bytes} bytes>"
+        )
+
+    def refusal(self, count: int, size_bytes: int, drain: DrainRate, now_ns: int) -> Overloaded | None:
+        """Why ``count`` more instances may not wait, or None and they are counted in."""
+        if self.instances + count > self.max_instances:
+            detail = f"{self.instances} instances are waiting; limits.queue_instances is {self.max_instances}"
+        elif self.size_bytes + size_bytes > self.max_bytes:
+            detail = f"{self.size_bytes} bytes are waiting; limits.queue_bytes is {self.max_bytes}"
+        else:
+            self.instances += count
+            self.size_bytes += size_bytes
+            return None
+        return Overloaded(detail, retry_after_s=drain.retry_after_s(self.instances, now_ns))
+
+    def release(self, count: int, size_bytes: int) -> None:
+        """These instances no longer wait."""
+        self.instances -= count
+        self.size_bytes -= size_bytes

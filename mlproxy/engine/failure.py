@@ -1,0 +1,75 @@
+"""What a failed call means for the members of its batch: try again, isolate, or give up. **Pure.**"""
+
+from __future__ import annotations
+
+from mlproxy.engine.events import Failure
+from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, ProxyError
+from mlproxy.units import NS_PER_MS
+
+#: First pause before a retry; each further one is four times as long. The first covers a connection lost to a pod
+#: that just went away, the later ones a gateway that still routes to it.
+RETRY_PAUSE_NS = 25 * NS_PER_MS
+RETRY_PAUSE_FACTOR = 4
+
+_GATEWAY_STATUSES = frozenset({502, 503, 504})
+
+
+def may_help(failure: Failure) -> bool:
+    """Whether the same call may succeed a moment later: nothing answered, or only a gateway did.
+
+    A timeout is not among them: the backend has had its time once, and the callers wait.
+    """
+    if failure.kind == "status":
+        return failure.status in _GATEWAY_STATUSES
+    return failure.kind in ("connect", "reset")
+
+
+def retry_pause_ns(attempt: int) -> int:
+    """How long to wait before call number ``attempt`` (1 for the first retry)."""
+    return int(RETRY_PAUSE_NS * RETRY_PAUSE_FACTOR ** (attempt - 1))
+
+
+def to_error(failure: Failure) -> ProxyError:
+    """The error of one caller whose batch failed for good."""
+    match failure.kind:
+        case "timeout":
+            return BackendTimeout(failure.detail)
+        case "contract":
+            return BackendContract(failure.detail)
+        case "status":
+            return BackendUnavailable(f"the backend answered {failure.status}: {failure.detail}".rstrip(": "))
+        case _:
+            return BackendUnavailable(failure.detail)
+
+
+class ExtraCallBudget:
+    """Bounds the calls beyond the first that failures may cause (Envoy's retry budget, with refunds).
+
+    Each first call earns `EARNED`, each extra call costs 1, and an extra call that succeeds refunds two: it proves
+    that the backend is alive, and in a bisection exactly one half of each level succeeds, so isolating a poison
+    request is free while a backend that fails everything gets at most `1 + EARNED` times the calls, plus `CAPACITY`.
+    """
+
+    EARNED = 0.1
+    CAPACITY = 20.0
+
+    def __init__(self) -> None:
+        self.tokens = self.CAPACITY
+
+    def __repr__(self) -> str:
+        return f"<ExtraCallBudget {self.tokens:.1f}/{self.CAPACITY:.0f}>"
+
+    def earn(self) -> None:
+        """A first call was made."""
+        self.tokens = min(self.CAPACITY, self.tokens + self.EARNED)
+
+    def spend(self, calls: int) -> bool:
+        """Take ``calls`` extra calls, or none and False."""
+        if self.tokens < calls:
+            return False
+        self.tokens -= calls
+        return True
+
+    def refund(self) -> None:
+        """An extra call succeeded."""
+        self.tokens = min(self.CAPACITY, self.tokens + 2.0)

@@ -1,0 +1,171 @@
+"""One direction of a channel: a ring in anonymous shared memory, and the two eventfds that drive it. **Effects.**
+
+The producer writes whole records, then adds their number to the *data* eventfd, once per loop turn; the consumer reads
+the eventfd and consumes exactly that many. The kernel's counter is the publish cursor, and the system calls order
+memory on every CPU. The consumer adds the bytes it has copied out to the *credit* eventfd; the producer reads that one
+only when its own count of free bytes runs low. No shared word is written by two sides; none is shared at all.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mlproxy.ipc.records import Kind
+from mlproxy.ipc.ring import RingConsumer, RingProducer
+
+
+class DirectionFds(NamedTuple):
+    """The three descriptors that make up one direction."""
+
+    memory: int
+    data: int
+    credit: int
+
+    @classmethod
+    def create(cls, name: str, ring_bytes: int) -> DirectionFds:
+        """New, empty. A memfd: nothing in /dev/shm (64 MiB in containers), nothing to unlink after a crash."""
+        memory = os.memfd_create(name, os.MFD_CLOEXEC)
+        os.ftruncate(memory, ring_bytes)
+        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
+        return cls(memory, os.eventfd(0, flags), os.eventfd(0, flags))
+
+    def map(self) -> mmap.mmap:
+        """The ring's memory."""
+        return mmap.mmap(self.memory, os.fstat(self.memory).st_size)
+
+
+class Sender:
+    """The producing end of one direction, with a backlog for what the ring has no room for."""
+
+    def __init__(self, fds: DirectionFds, header: struct.Struct, padding: tuple[int, ...]) -> None:
+        self.fds = fds
+        self._ring = RingProducer(fds.map(), header)
+        self._padding = padding
+        self._max_body_bytes = self._ring.max_body_bytes
+        self._backlog: deque[tuple[bytes | memoryview, tuple[Any, ...]]] = deque()
+        self.backlog_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Sender {self._ring!r}, backlog {len(self._backlog)} records, {self.backlog_bytes} bytes>"
+
+    def send(self, kind: int, body: bytes, *fields: Any) -> None:
+        """Write a record, in several pieces when the body is large; what does not fit now waits in the backlog.
+
+        The caller bounds the backlog by `backlog_bytes`, and calls `publish` once per loop turn.
+        """
+        size = len(body)
+        if size > self._max_body_bytes:
+            self._send_in_pieces(kind, body, fields)
+        elif self._backlog or not self._ring.try_write(body, kind, size, *fields):
+            self._wait(body, (kind, size, *fields))
+            self._drain_backlog()
+
+    def publish(self) -> None:
+        """Tell the consumer about every record written since the last time."""
+        records = self._ring.take_unpublished()
+        if records:
+            os.eventfd_write(self.fds.data, records)
+
+    def take_credit(self) -> None:
+        """The credit eventfd is readable, or room is short: take the freed bytes, and write what waited."""
+        self._read_credit()
+        self._drain_backlog()
+        self.publish()
+
+    @property
+    def blocked(self) -> bool:
+        """Records wait for credit: watch the credit eventfd."""
+        return bool(self._backlog)
+
+    def close(self) -> None:
+        """Give up the memory and the descriptors."""
+        self._ring.close()
+        for fd in self.fds:
+            os.close(fd)
+
+    def _send_in_pieces(self, kind: int, body: bytes, fields: tuple[Any, ...]) -> None:
+        view, step = memoryview(body), self._max_body_bytes
+        self._wait(view[:step], (kind, len(body), *fields))
+        for start in range(step, len(body), step):
+            self._wait(view[start : start + step], (Kind.CHUNK, 0, *self._padding))
+        self._drain_backlog()
+
+    def _wait(self, body: bytes | memoryview, fields: tuple[Any, ...]) -> None:
+        self._backlog.append((body, fields))
+        self.backlog_bytes += len(body)
+
+    def _drain_backlog(self) -> None:
+        backlog, ring, credited = self._backlog, self._ring, False
+        while backlog:
+            body, fields = backlog[0]
+            if ring.try_write(body, *fields):
+                backlog.popleft()
+                self.backlog_bytes -= len(body)
+            elif credited:
+                return
+            else:
+                self._read_credit()
+                credited = True
+
+    def _read_credit(self) -> None:
+        try:
+            self._ring.give_back(os.eventfd_read(self.fds.credit))
+        except BlockingIOError:
+            return  # nothing freed since the last look
+
+
+class Receiver:
+    """The consuming end of one direction; puts bodies together that came in several records."""
+
+    def __init__(self, fds: DirectionFds, header: struct.Struct) -> None:
+        self.fds = fds
+        self._ring = RingConsumer(fds.map(), header)
+        # Credit is given in portions: one system call per eighth of the ring instead of one per loop turn. The
+        # producer can always go on, because no record is larger than a quarter.
+        self._credit_portion_bytes = self._ring.capacity_bytes // 8
+        self._partial: list[bytes] = []
+        self._partial_fields: tuple[Any, ...] = ()
+        self._partial_missing_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Receiver {self._ring!r}>"
+
+    def receive(self) -> Iterator[tuple[tuple[Any, ...], bytes]]:
+        """Every record published since the last call: (header fields, whole body)."""
+        try:
+            published = os.eventfd_read(self.fds.data)
+        except BlockingIOError:
+            return
+        read = self._ring.read
+        for _ in range(published):
+            fields, body = read()
+            if len(body) == fields[2] and not self._partial:
+                yield fields, body
+            elif self._append(fields, body):
+                yield self._whole()
+            if self._ring.freed_bytes >= self._credit_portion_bytes:
+                os.eventfd_write(self.fds.credit, self._ring.take_freed())
+
+    def close(self) -> None:
+        """Give up the memory and the descriptors."""
+        self._ring.close()
+        for fd in self.fds:
+            os.close(fd)
+
+    def _append(self, fields: tuple[Any, ...], body: bytes) -> bool:
+        if not self._partial:
+            self._partial_fields = fields
+            self._partial_missing_bytes = fields[2]
+        self._partial.append(body)
+        self._partial_missing_bytes -= len(body)
+        return self._partial_missing_bytes == 0
+
+    def _whole(self) -> tuple[tuple[Any, ...], bytes]:
+        body = b"".join(self._partial)
+        self._partial = []
+        return self._partial_fields, body

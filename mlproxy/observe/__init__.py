@@ -1,0 +1,19 @@
+"""Seeing the proxy from outside: metrics in shared-memory pages, their rendering, log lines. **Effects.**"""
+
+from mlproxy.observe.catalogue import METRICS, PROCESS_METRICS, Metric
+from mlproxy.observe.lines import access_line, configure_logging
+from mlproxy.observe.page import MetricPage, PageLayout, PageState
+from mlproxy.observe.writers import BatcherMetrics, IngressMetrics
+
+__all__ = [
+    "METRICS",
+    "PROCESS_METRICS",
+    "BatcherMetrics",
+    "IngressMetrics",
+    "Metric",
+    "MetricPage",
+    "PageLayout",
+    "PageState",
+    "access_line",
+    "configure_logging",
+]

@@ -1,0 +1,77 @@
+"""Every metric, once: name, kind, meaning, label and buckets. **Pure.**
+
+`docs/metrics.md` is generated from this table, and so are the layout of the shared-memory pages and the exposition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from mlproxy.units import NS_PER_MS, NS_PER_S
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+#: 0.5 ms to 60 s, about 1-2-5: resolves a 10 ms model and a 30 s timeout alike.
+_DURATION_BUCKETS_NS = tuple(
+    ms * NS_PER_MS // 10
+    for ms in (5, 10, 20, 50, 100, 200, 350, 500, 750, 1000, 1500, 2000, 3500, 5000, 7500, 10_000, 20_000, 50_000,
+               100_000, 200_000, 600_000)
+)  # fmt: skip
+_SIZE_BUCKETS = tuple(2**power for power in range(13))
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family. ``label`` has exactly the ``values``, so that each has a fixed place in a page."""
+
+    name: str
+    kind: Kind
+    help: str
+    label: str | None = None
+    values: tuple[str, ...] = ("",)
+    buckets: tuple[int, ...] = ()
+    scale: int = 1  #: how many of the counted units make one of the shown
+
+    @property
+    def words(self) -> int:
+        """Eight-byte words per label value: one; for a histogram one per bucket, one for beyond, one for the sum."""
+        return len(self.buckets) + 2 if self.kind == "histogram" else 1
+
+
+def _durations(name: str, help_text: str, label: str | None = None, values: tuple[str, ...] = ("",)) -> Metric:
+    return Metric(name, "histogram", help_text, label, values, _DURATION_BUCKETS_NS, NS_PER_S)
+
+
+#: Per endpoint. Only the label ``url`` gets its values from the configuration.
+METRICS = (
+    Metric("requests_total", "counter", "Predictions answered, by HTTP status.", "code",
+           tuple(str(code) for code in range(100, 600))),
+    _durations("request_duration_seconds", "From a request's head to its answer."),
+    Metric("slo_met_total", "counter", "Predictions answered within slo.latency."),
+    Metric("slo_missed_total", "counter", "Predictions answered later than slo.latency, or with a status from 500 on."),
+    Metric("cancelled_total", "counter", "Callers that left before they were answered."),
+    Metric("shed_total", "counter", "Requests refused early.", "reason", ("queue_full", "worker_full", "deadline")),
+    _durations("queue_wait_seconds", "From a request's head to the dispatch of its batch."),
+    Metric("queue_depth", "gauge", "Instances waiting for dispatch."),
+    Metric("queue_bytes", "gauge", "Bytes waiting for dispatch."),
+    Metric("batch_size", "histogram", "Instances per backend call.", None, ("",), _SIZE_BUCKETS),
+    Metric("batches_total", "counter", "Backend calls, by why the batch left.", "reason",
+           ("full", "deadline", "idle", "slot", "drain", "split")),
+    Metric("instances_total", "counter", "Instances sent to the backend."),
+    _durations("backend_duration_seconds", "Backend calls, by status or kind of failure.", "code",
+               ("200", "400", "404", "413", "422", "429", "500", "502", "503", "504", "other", "connect", "reset",
+                "timeout", "protocol", "too_large", "contract")),
+    Metric("backend_inflight", "gauge", "Backend calls in flight."),
+    Metric("backend_healthy", "gauge", "1 while connections to the URL succeed.", "url", ()),
+    Metric("retries_total", "counter", "Batches sent again, by what went wrong before.", "reason",
+           ("connect", "reset", "status_502", "status_503", "status_504")),
+    Metric("isolated_total", "counter", "Requests sent alone after their batch had failed: was it this one?", "verdict",
+           ("poison", "cleared")),
+)  # fmt: skip
+
+#: Per process, not per endpoint.
+PROCESS_METRICS = (
+    Metric("worker_restarts_total", "counter", "Dead processes replaced by the supervisor.", "role",
+           ("ingress", "batcher", "admin")),
+)  # fmt: skip

@@ -1,0 +1,59 @@
+"""A JSON array of instances in, an array of predictions out, as BentoML serves: ``[…]`` → ``[…]``. **Pure.**
+
+A bare object is one instance, and its answer is one bare prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlproxy.errors import BackendContract, BadRequest
+from mlproxy.protocols.codec import ParsedRequest, SplitReply
+from mlproxy.protocols.json_slice import (
+    WHITESPACE,
+    JsonError,
+    check_utf8,
+    check_value,
+    count_elements,
+    split_elements,
+)  # fmt: skip
+
+
+class JsonList:
+    """All requests of an endpoint share one lane."""
+
+    name = "json-list"
+
+    def parse_request(self, body: bytes) -> ParsedRequest:
+        text = body.strip(WHITESPACE)
+        try:
+            check_utf8(text)
+            if text.startswith(b"{"):
+                check_value(text)
+                return ParsedRequest(text, 1, b"", True)
+            if not text.startswith(b"["):
+                raise BadRequest("the body must be a JSON array of instances, or one object")
+            count = count_elements(text)
+        except JsonError as error:
+            raise BadRequest(f"the body is not valid JSON: {error}") from None
+        if not count:
+            raise BadRequest("the array is empty; send at least one instance")
+        return ParsedRequest(text[1:-1], count, b"", False)
+
+    def join(self, lane_key: bytes, items: Sequence[bytes]) -> list[bytes]:
+        return [b"[", b", ".join(items), b"]"]
+
+    def split_items(self, items: bytes) -> list[bytes]:
+        return split_elements(b"[%b]" % items)
+
+    def split_reply(self, body: bytes) -> SplitReply:
+        text = body.strip(WHITESPACE)
+        if not text.startswith(b"["):
+            raise BackendContract("the backend's reply is not a JSON array")
+        try:
+            return SplitReply(b"[", split_elements(text), b"]")
+        except JsonError as error:
+            raise BackendContract(f"the backend's reply is not valid JSON: {error}") from None
+
+    def render(self, reply: SplitReply, items: Sequence[bytes], bare: bool) -> bytes:
+        return items[0] if bare else b"%b%b%b" % (reply.prefix, b", ".join(items), reply.suffix)

@@ -1,0 +1,314 @@
+"""The engine's rules, each with a fake clock. Numbers are milliseconds unless they say otherwise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mlproxy.engine import (
+    Abort,
+    Answered,
+    Arrived,
+    Batch,
+    Cancelled,
+    Command,
+    Complete,
+    Dispatch,
+    Drain,
+    Engine,
+    Failed,
+    Failure,
+    NoBatching,
+    Policy,
+    QueueBounds,
+    Reject,
+    Relay,
+    Request,
+    StaticBatching,
+)  # fmt: skip
+from mlproxy.engine.failure import ExtraCallBudget
+from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, DeadlineExceeded, Overloaded
+
+MS = 1_000_000
+
+
+class World:
+    """An engine with a clock that only moves when told."""
+
+    def __init__(self, policy: Policy, *, max_queued: int = 1000, max_bytes: int = 10**9, attempts: int = 2) -> None:
+        self.engine = Engine(policy, QueueBounds(max_queued, max_bytes), retry_attempts=attempts)
+        self.now_ns = 0
+        self.made = 0
+
+    def request(self, count: int = 1, lane: bytes = b"", deadline_ms: int = 0, size_bytes: int = 10) -> Request:
+        self.made += 1
+        return Request(self.made, lane, count, size_bytes, self.now_ns, deadline_ms * MS)
+
+    def at(self, ms: float, *events: object) -> list[Command]:
+        self.now_ns = int(ms * MS)
+        return self.engine.handle(events, self.now_ns)  # type: ignore[arg-type]
+
+    def arrive(self, ms: float, *counts: int, lane: bytes = b"") -> tuple[list[Request], list[Command]]:
+        self.now_ns = int(ms * MS)
+        requests = [self.request(count, lane) for count in counts]
+        return requests, self.at(ms, Arrived(requests))
+
+
+def dispatched(commands: list[Command]) -> list[Batch]:
+    return [command.batch for command in commands if isinstance(command, Dispatch)]
+
+
+def only_batch(commands: list[Command]) -> Batch:
+    (batch,) = dispatched(commands)
+    return batch
+
+
+def answer(batch: Batch) -> Answered:
+    return Answered(batch, batch.instances, list(range(batch.instances)))
+
+
+def failure(status: int = 500) -> Failure:
+    return Failure("status", "", status, b"text/plain", b"no")
+
+
+def test_an_idle_proxy_sends_at_once():
+    world = World(StaticBatching(8, 0, 1))
+    _, commands = world.arrive(0, 1)
+    assert only_batch(commands).reason == "idle"
+    assert world.engine.next_wakeup_ns() is None
+
+
+def test_batches_grow_while_every_slot_is_busy_and_leave_when_one_is_free():
+    world = World(StaticBatching(8, 0, 1))
+    _, commands = world.arrive(0, 1)
+    first = only_batch(commands)
+    for ms in (1, 2, 3):
+        assert world.arrive(ms, 1)[1] == []
+    batch = only_batch(world.at(40, answer(first)))
+    assert batch.instances == 3
+    assert batch.reason == "idle"
+
+
+def test_linger_counts_from_the_oldest_arrival_and_is_never_rearmed():
+    world = World(StaticBatching(8, 10 * MS, 1))
+    assert world.arrive(0, 1)[1] == []
+    for ms in (3, 6, 9):
+        assert world.arrive(ms, 1)[1] == []
+        assert world.engine.next_wakeup_ns() == 10 * MS
+    batch = only_batch(world.at(10))
+    assert (batch.instances, batch.reason) == (4, "deadline")
+
+
+def test_a_full_batch_does_not_linger():
+    world = World(StaticBatching(4, 1000 * MS, 1))
+    _, commands = world.arrive(0, 1, 2, 1)
+    batch = only_batch(commands)
+    assert (batch.instances, batch.reason) == (4, "full")
+
+
+def test_size_counts_instances_and_requests_stay_whole():
+    world = World(StaticBatching(4, 0, 1))
+    _, commands = world.arrive(0, 3, 2, 1)
+    first = only_batch(commands)
+    assert first.instances == 3
+    assert only_batch(world.at(1, answer(first))).instances == 3
+
+
+def test_a_request_larger_than_max_size_is_split_and_rejoined_in_order():
+    world = World(StaticBatching(4, 0, 3))
+    (request,), commands = world.arrive(0, 10)
+    batches = dispatched(commands)
+    assert [batch.instances for batch in batches] == [4, 4, 2]
+    assert world.at(1, Answered(batches[2], 2, "c")) == []
+    assert world.at(2, Answered(batches[0], 4, "a")) == []
+    (complete,) = world.at(3, Answered(batches[1], 4, "b"))
+    assert isinstance(complete, Complete)
+    assert complete.request is request
+    assert complete.pieces == [("a", 0, 4), ("b", 0, 4), ("c", 0, 2)]
+
+
+def test_one_failed_part_fails_its_request_once_and_frees_the_other_slots():
+    world = World(StaticBatching(4, 0, 3), attempts=0)
+    _, commands = world.arrive(0, 10)
+    batches = dispatched(commands)
+    commands = world.at(1, Failed(batches[0], Failure("timeout", "too slow")))
+    assert [type(command) for command in commands] == [Abort, Abort, Reject]
+    assert world.engine.idle
+    assert world.at(2, answer(batches[1])) == []
+
+
+def test_different_lanes_never_share_a_batch():
+    world = World(StaticBatching(8, 0, 9))
+    requests = [world.request(lane=lane) for lane in (b"a", b"b", b"a", b"b")]
+    batches = dispatched(world.at(0, Arrived(requests)))
+    assert [[member.owner.id for member in batch.members] for batch in batches] == [[1, 3], [2, 4]]
+
+
+def test_a_full_young_lane_goes_ahead_of_an_old_one_that_still_lingers_but_not_of_one_that_is_due():
+    world = World(StaticBatching(2, 10 * MS, 1))
+    assert world.arrive(0, 1, lane=b"old")[1] == []
+    batch = only_batch(world.arrive(1, 1, 1, lane=b"young")[1])
+    assert batch.lane_key == b"young"
+    world.arrive(2, 1, 1, 1, 1, lane=b"young")
+    assert only_batch(world.at(11, answer(batch))).lane_key == b"old"
+
+
+def test_a_short_reply_is_an_error_for_everyone_and_never_somebody_elses_answer():
+    world = World(StaticBatching(8, 0, 1))
+    world.arrive(0, 1)
+    requests, _ = world.arrive(0, 1)
+    engine_batch = next(iter(world.engine._in_flight))
+    batch = only_batch(world.at(1, answer(engine_batch)))
+    assert batch.members == requests
+    (rejected,) = world.at(2, Answered(batch, 0, []))
+    assert isinstance(rejected, Reject)
+    assert isinstance(rejected.error, BackendContract)
+
+
+def run_with_poison(size: int, poison: set[int]) -> tuple[list[Command], int]:
+    """A batch of ``size`` against a backend that fails whatever holds a poisoned request."""
+    world = World(StaticBatching(size, 0, 1))
+    calls, ended = 0, []
+    pending = world.at(0, Arrived([world.request() for _ in range(size)]))
+    while pending:
+        command = pending.pop(0)
+        if not isinstance(command, Dispatch):
+            ended.append(command)
+            continue
+        calls += 1
+        members = {member.owner.id for member in command.batch.members}
+        outcome = Failed(command.batch, failure()) if members & poison else answer(command.batch)
+        pending += world.at(calls, outcome)
+    assert world.engine.idle
+    return ended, calls
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 32, 64])
+def test_a_poison_request_fails_alone_with_the_backends_own_status(size: int):
+    ended, calls = run_with_poison(size, {1 + size // 3})
+    assert len(ended) == size
+    (relayed,) = [command for command in ended if not isinstance(command, Complete)]
+    assert isinstance(relayed, Relay)
+    assert relayed.request.id == 1 + size // 3
+    assert calls - 1 <= 2 * math.log2(size) + 2
+
+
+def test_a_backend_that_fails_everything_is_not_hammered():
+    world = World(StaticBatching(32, 0, 1))
+    first_calls = calls = 0
+    for round_number in range(200):
+        pending = world.at(round_number, Arrived([world.request() for _ in range(32)]))
+        while pending:
+            command = pending.pop(0)
+            if isinstance(command, Dispatch):
+                calls += 1
+                first_calls += not command.batch.isolating
+                pending += world.at(round_number, Failed(command.batch, failure()))
+    assert calls <= first_calls * (1 + ExtraCallBudget.EARNED) + ExtraCallBudget.CAPACITY
+
+
+def test_a_refused_connection_is_tried_again_after_a_pause_then_given_up():
+    world = World(StaticBatching(8, 0, 1), attempts=2)
+    _, commands = world.arrive(0, 1)
+    down = Failure("connect", "connection refused")
+    assert world.at(0, Failed(only_batch(commands), down)) == []
+    assert world.engine.next_wakeup_ns() == 25 * MS
+    again = only_batch(world.at(25))
+    assert (again.attempt, again.cause) == (1, "connect")
+    assert world.at(25, Failed(again, down)) == []
+    last = only_batch(world.at(125))
+    (rejected,) = world.at(125, Failed(last, down))
+    assert isinstance(rejected, Reject)
+    assert isinstance(rejected.error, BackendUnavailable)
+
+
+def test_a_timeout_is_not_tried_again():
+    world = World(StaticBatching(8, 0, 1))
+    _, commands = world.arrive(0, 1, 1)
+    rejected = world.at(5000, Failed(only_batch(commands), Failure("timeout", "no answer within 5s")))
+    assert [type(command.error) for command in rejected if isinstance(command, Reject)] == [BackendTimeout] * 2
+
+
+def test_a_caller_that_leaves_while_queued_is_not_sent():
+    world = World(StaticBatching(8, 0, 1))
+    _, commands = world.arrive(0, 1)
+    requests, _ = world.arrive(1, 1, 1)
+    assert world.at(2, Cancelled(requests[0])) == []
+    assert only_batch(world.at(3, answer(only_batch(commands)))).members == [requests[1]]
+
+
+def test_siblings_never_notice_that_a_caller_left_after_dispatch():
+    world = World(StaticBatching(8, 0, 1))
+    requests, commands = world.arrive(0, 1, 1, 1)
+    batch = only_batch(commands)
+    assert world.at(1, Cancelled(requests[1])) == []
+    pieces = [
+        (command.request, command.pieces[0][1])
+        for command in world.at(2, answer(batch))
+        if isinstance(command, Complete)
+    ]
+    assert pieces == [(requests[0], 0), (requests[2], 2)]
+
+
+def test_the_call_is_aborted_when_everyone_has_left():
+    world = World(StaticBatching(8, 0, 1))
+    requests, commands = world.arrive(0, 1, 1)
+    assert world.at(1, Cancelled(requests[0])) == []
+    assert world.at(2, Cancelled(requests[1])) == [Abort(only_batch(commands))]
+    assert world.engine.idle
+
+
+def test_a_deadline_that_passes_in_the_queue_answers_at_that_moment():
+    world = World(StaticBatching(8, 0, 1))
+    world.arrive(0, 1)
+    late = world.request(deadline_ms=30)
+    world.at(0, Arrived([late]))
+    assert world.engine.next_wakeup_ns() == 30 * MS
+    (rejected,) = world.at(30)
+    assert isinstance(rejected, Reject)
+    assert (rejected.request, type(rejected.error)) == (late, DeadlineExceeded)
+
+
+def test_deadlines_of_answered_requests_do_not_pile_up_behind_a_waiting_one():
+    world = World(StaticBatching(1, 0, 1))
+    blocked = world.request(deadline_ms=1)
+    world.at(0, Arrived([world.request()]))
+    running = next(iter(world.engine._in_flight))
+    for _ in range(5000):
+        request = world.request(deadline_ms=3_600_000)
+        world.at(0, Arrived([request]))
+        world.at(0, Cancelled(request))
+    assert len(world.engine._deadlines) <= 1024
+    del blocked, running
+
+
+def test_the_queue_is_bounded_and_says_when_to_come_back():
+    world = World(StaticBatching(1, 0, 1), max_queued=2)
+    _, commands = world.arrive(0, 1, 1, 1, 1)
+    shed = [command for command in commands if isinstance(command, Reject)]
+    assert len(shed) == 2  # nothing is dispatched before all that came at once has been taken in
+    error = shed[0].error
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 1
+
+
+def test_retry_after_follows_the_measured_drain_rate():
+    world = World(StaticBatching(1, 0, 1), max_queued=100)
+    world.arrive(0, *[1] * 100)
+    for second in range(1, 30):  # one instance per second leaves
+        world.at(1000 * second, answer(next(iter(world.engine._in_flight))), Arrived([world.request()]))
+    (command,) = [c for c in world.at(30_000, Arrived([world.request(), world.request()])) if isinstance(c, Reject)][:1]
+    assert command.error.retry_after_s == 30  # about 100 s at this rate, capped
+
+
+def test_draining_sends_without_waiting_for_company():
+    world = World(StaticBatching(8, 1000 * MS, 1))
+    world.arrive(0, 1, 1)
+    assert only_batch(world.at(1, Drain())).reason == "drain"
+
+
+def test_no_batching_sends_every_request_alone_and_whole():
+    world = World(NoBatching(2))
+    _, commands = world.arrive(0, 1, 50, 1)
+    assert [batch.instances for batch in dispatched(commands)] == [1, 50]

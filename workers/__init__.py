@@ -1,0 +1,1 @@
+"""The roles of a running proxy, each its own process: supervisor, ingress, batcher, admin."""

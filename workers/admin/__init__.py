@@ -1,0 +1,1 @@
+"""The admin process: metrics and status, apart from the data path. **Effects.**"""

@@ -1,0 +1,40 @@
+"""The admin API: metrics for Prometheus, status for people and scripts. **Effects.**"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from mlproxy import __version__
+from mlproxy.config import Configuration
+from mlproxy.observe import MetricPage
+from mlproxy.observe.prometheus import PageCollector
+from workers.admin.status import EndpointStatus, Status, endpoint_status, status
+
+
+def make_app(configuration: Configuration, pages: Mapping[str, MetricPage]) -> FastAPI:
+    """The application over the pages of every process slot, by slot name."""
+    app = FastAPI(title="MLProxy admin", version=__version__)
+    registry = CollectorRegistry(auto_describe=False)
+    names = [endpoint.name for endpoint in configuration.endpoints]
+    registry.register(PageCollector(names, pages))
+
+    @app.get("/metrics", response_class=Response, summary="Metrics in the Prometheus text format")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/api/v1/status", summary="Processes and endpoints, as they are now")
+    def read_status() -> Status:
+        return status(configuration, pages)
+
+    @app.get("/api/v1/endpoints", summary="Every endpoint: what it is and how it does")
+    def read_endpoints() -> list[EndpointStatus]:
+        return [endpoint_status(configuration, index, list(pages.values())) for index in range(len(names))]
+
+    @app.get("/healthz", summary="The admin process answers")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app

@@ -1,0 +1,133 @@
+"""What `/api/v1/status` says, read from the metric pages. **Effects**: asks the system about processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import psutil
+from pydantic import BaseModel
+
+from mlproxy import __version__
+from mlproxy.config import Configuration
+from mlproxy.observe import MetricPage
+from mlproxy.observe.reading import PageSum
+from mlproxy.units import NS_PER_MS, NS_PER_S
+
+
+class ProcessStatus(BaseModel):
+    """One process slot."""
+
+    name: str
+    pid: int
+    state: str
+    uptime_s: float
+    heartbeat_age_s: float
+    resident_bytes: int | None  #: null: the process is gone
+
+
+class SloStatus(BaseModel):
+    """How the latency objective is being met, since the start."""
+
+    latency_ms: float
+    share_target: float
+    share_met: float | None  #: null: no request yet
+    ok: bool | None
+
+
+class EndpointStatus(BaseModel):
+    """One endpoint. Latencies are estimated from the histogram's buckets."""
+
+    name: str
+    protocol: str
+    route: str
+    policy: str
+    backends: dict[str, bool]  #: URL: do connections to it succeed
+    requests: int
+    by_code: dict[str, int]
+    slo: SloStatus
+    queue_depth: int
+    queue_bytes: int
+    backend_inflight: int
+    backend_calls: int
+    mean_batch_size: float | None
+    latency_ms: dict[str, float | None]
+
+
+class Status(BaseModel):
+    """Everything at a glance."""
+
+    version: str
+    state: str
+    uptime_s: float
+    restarts: dict[str, int]
+    processes: list[ProcessStatus]
+    endpoints: list[EndpointStatus]
+
+
+def status(configuration: Configuration, pages: Mapping[str, MetricPage]) -> Status:
+    """The whole proxy."""
+    now_ns = time.monotonic_ns()
+    supervisor = pages["supervisor"]
+    everything = list(pages.values())
+    return Status(
+        version=__version__,
+        state=supervisor.state.name.lower(),
+        uptime_s=(now_ns - supervisor.started_ns) / NS_PER_S,
+        restarts={role: int(count) for role, count in PageSum([supervisor]).counts("worker_restarts_total").items()},
+        processes=[_process(name, page, now_ns) for name, page in pages.items()],
+        endpoints=[endpoint_status(configuration, index, everything) for index in range(len(configuration.endpoints))],
+    )
+
+
+def endpoint_status(configuration: Configuration, index: int, pages: Sequence[MetricPage]) -> EndpointStatus:
+    """One endpoint."""
+    endpoint = configuration.endpoints[index]
+    total = PageSum(pages, index)
+    by_code = {code: count for code, count in total.counts("requests_total").items() if count}
+    met, missed = total.count("slo_met_total"), total.count("slo_missed_total")
+    share = met / (met + missed) if met + missed else None
+    calls = sum(total.counts("batches_total").values())
+    return EndpointStatus(
+        name=endpoint.name,
+        protocol=endpoint.protocol,
+        route=endpoint.predict_path,
+        policy=endpoint.batching.policy,
+        backends={url: bool(healthy) for url, healthy in total.counts("backend_healthy").items()},
+        requests=sum(by_code.values()),
+        by_code=by_code,
+        slo=SloStatus(
+            latency_ms=endpoint.slo.latency_ns / NS_PER_MS,
+            share_target=endpoint.slo.share,
+            share_met=share,
+            ok=None if share is None else share >= endpoint.slo.share,
+        ),
+        queue_depth=total.count("queue_depth"),
+        queue_bytes=total.count("queue_bytes"),
+        backend_inflight=total.count("backend_inflight"),
+        backend_calls=calls,
+        mean_batch_size=total.count("instances_total") / calls if calls else None,
+        latency_ms={
+            f"p{percent}": _milliseconds(total.quantile_ns("request_duration_seconds", percent / 100))
+            for percent in (50, 95, 99)
+        },
+    )
+
+
+def _milliseconds(duration_ns: float | None) -> float | None:
+    return None if duration_ns is None else round(duration_ns / NS_PER_MS, 3)
+
+
+def _process(name: str, page: MetricPage, now_ns: int) -> ProcessStatus:
+    try:
+        resident_bytes = psutil.Process(page.pid).memory_info().rss if page.pid else None
+    except psutil.NoSuchProcess:
+        resident_bytes = None
+    return ProcessStatus(
+        name=name,
+        pid=page.pid,
+        state=page.state.name.lower() if resident_bytes is not None else "gone",
+        uptime_s=(now_ns - page.started_ns) / NS_PER_S,
+        heartbeat_age_s=(now_ns - page.heartbeat_ns) / NS_PER_S,
+        resident_bytes=resident_bytes,
+    )

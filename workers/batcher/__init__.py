@@ -1,0 +1,1 @@
+"""The batcher: the one process that owns every queue and decision. **Effects.**"""

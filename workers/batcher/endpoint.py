@@ -1,0 +1,196 @@
+"""One endpoint in the batcher: carries the engine's commands out and reports back. **Effects.**"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mlproxy import __version__
+from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, Balancer
+from mlproxy.config import Endpoint
+from mlproxy.engine import (
+    Abort,
+    Answered,
+    Arrived,
+    Batch,
+    Cancelled,
+    Complete,
+    Dispatch,
+    Drain,
+    Engine,
+    Event,
+    Failed,
+    Failure,
+    Part,
+    Reject,
+    Relay,
+)  # fmt: skip
+from mlproxy.errors import BackendContract
+from mlproxy.ipc.records import Kind
+from mlproxy.observe import BatcherMetrics
+from mlproxy.protocols import Codec
+from workers.batcher.link import LinkedRequest, WorkerLink
+
+_HEADERS = (
+    f"content-type: application/json\r\naccept: application/json\r\nuser-agent: mlproxy/{__version__}\r\n"
+).encode()
+
+
+class EndpointRuntime:
+    """Collects one loop turn's events, hands them to the engine at once, and executes what it answers."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        engine: Engine,
+        codec: Codec,
+        balancer: Balancer,
+        metrics: BatcherMetrics,
+        wake: Callable[[EndpointRuntime], None],
+    ) -> None:
+        self.name = endpoint.name
+        self.engine = engine
+        self._codec = codec
+        self._balancer = balancer
+        self._metrics = metrics
+        self._wake = wake
+        self._path = endpoint.backend_path.encode()
+        self._timeout_ns = endpoint.backend.timeout_ns
+        self._arrivals: list[LinkedRequest] = []
+        self._events: list[Event] = []
+        self._calls: dict[Batch, BackendCall] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+
+    def __repr__(self) -> str:
+        return f"<EndpointRuntime {self.name}: {self.engine!r}>"
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    def arrive(self, request: LinkedRequest) -> None:
+        """A request came over a link."""
+        self._arrivals.append(request)
+        self._wake(self)
+
+    def cancel(self, request: LinkedRequest) -> None:
+        """A request's caller, or its whole worker, is gone."""
+        self._note(Cancelled(request))
+
+    def drain(self) -> None:
+        """Nothing more will arrive."""
+        self._note(Drain())
+
+    def _note(self, event: Event) -> None:
+        if self._arrivals:  # what arrived before the event comes before it
+            self._events.append(Arrived(self._arrivals))
+            self._arrivals = []
+        self._events.append(event)
+        self._wake(self)
+
+    def _backend_done(self, batch: Batch, result: BackendResponse | BackendFailure) -> None:
+        self._calls.pop(batch, None)
+        self._note(self._to_event(batch, result))
+
+    def _to_event(self, batch: Batch, result: BackendResponse | BackendFailure) -> Event:
+        if isinstance(result, BackendFailure):
+            return Failed(batch, Failure(result.kind, result.detail))
+        if not 200 <= result.status < 300:
+            return Failed(batch, Failure("status", "", result.status, result.content_type, result.body))
+        try:
+            reply = self._codec.split_reply(result.body)
+        except BackendContract as error:
+            return Failed(batch, Failure("contract", error.detail))
+        return Answered(batch, len(reply.items), reply)
+
+    # --- one turn --------------------------------------------------------------------------------------------
+
+    def turn(self, now_ns: int, touched: set[WorkerLink]) -> None:
+        """Hand everything noted since the last turn to the engine and carry out its commands."""
+        if self._arrivals:
+            self._events.append(Arrived(self._arrivals))
+            self._arrivals = []
+        events, self._events = self._events, []
+        for event in events:
+            if isinstance(event, Answered | Failed):
+                self._measure(event, now_ns)
+        for command in self.engine.handle(events, now_ns):
+            match command:
+                case Complete(request, batch, pieces):
+                    self._complete(request, batch, pieces, now_ns)
+                    touched.add(request.origin)
+                case Dispatch(batch):
+                    self._dispatch(batch)
+                case Reject(request, error):
+                    request.origin.reject(request, error)
+                    touched.add(request.origin)
+                    self._metrics.rejected(error.slug)
+                case Relay(request, failure):
+                    body = failure.content_type + b"\0" + failure.body
+                    request.origin.answer(request, Kind.RELAY, body, failure.status)
+                    touched.add(request.origin)
+                case Abort(batch):
+                    self._calls.pop(batch).abort()
+        self._gauge()
+
+    def _complete(self, request: Any, batch: Batch, pieces: list[tuple[Any, int, int]], now_ns: int) -> None:
+        items = [item for reply, first, count in pieces for item in reply.items[first : first + count]]
+        body = self._codec.render(pieces[-1][0], items, request.bare)
+        dispatched_ns = batch.dispatched_ns
+        request.origin.answer(
+            request, Kind.ANSWER, body, 200, batch.instances, dispatched_ns - request.arrived_ns,
+            now_ns - dispatched_ns,
+        )  # fmt: skip
+
+    def _dispatch(self, batch: Batch) -> None:
+        items: list[bytes] = []
+        waits_ns = []
+        for member in batch.members:
+            if isinstance(member, Part):
+                items += self._part_items(member)
+            else:
+                items.append(member.payload)
+            waits_ns.append(batch.dispatched_ns - member.arrived_ns)
+        body = self._codec.join(batch.lane_key, items)
+        self._calls[batch] = self._balancer.send(
+            self._path, _HEADERS, body, self._timeout_ns, partial(self._backend_done, batch)
+        )
+        self._metrics.dispatched(batch.reason, batch.instances, waits_ns)
+        if batch.attempt:
+            self._metrics.retried(batch.cause)
+
+    def _part_items(self, part: Part) -> list[bytes]:
+        """The items of a part. The first part splits the request's text; the others find it split."""
+        request = part.owner
+        if isinstance(request.payload, bytes):
+            request.payload = self._codec.split_items(request.payload)
+        items: list[bytes] = request.payload[part.first : part.first + part.count]
+        return items
+
+    def _measure(self, event: Answered | Failed, now_ns: int) -> None:
+        batch = event.batch
+        code = "200"
+        if isinstance(event, Failed):
+            code = str(event.failure.status or event.failure.kind)
+        self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
+        if batch.isolating and len(batch.members) == 1:
+            self._metrics.isolated("poison" if isinstance(event, Failed) else "cleared")
+
+    def _gauge(self) -> None:
+        engine = self.engine
+        self._metrics.gauges(engine.queued_instances, engine.queued_bytes, engine.in_flight)
+
+    def rearm(self, loop: asyncio.AbstractEventLoop, now_ns: int) -> None:
+        """Keep the one timer at the engine's next wake-up; moved only when that comes earlier."""
+        due_ns = self.engine.next_wakeup_ns()
+        if due_ns is None or (self._timer is not None and self._timer_ns <= due_ns):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ns = due_ns
+        self._timer = loop.call_later(max(0, due_ns - now_ns) / 1e9, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._wake(self)

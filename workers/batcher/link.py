@@ -1,0 +1,130 @@
+"""The batcher's end of one worker's channel. **Effects.**"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+
+from mlproxy.engine import Request
+from mlproxy.errors import ProxyError
+from mlproxy.ipc.channel import Receiver, Sender
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REPLY_PADDING, REQUEST_HEADER, Kind
+from mlproxy.ipc.rendezvous import Offer
+
+logger = logging.getLogger("mlproxy.batcher")
+
+
+@dataclass(slots=True, eq=False)
+class LinkedRequest(Request):
+    """A request that came over a link; ``origin`` is the link, ``payload`` the items."""
+
+    bare: bool = False
+    endpoint: int = 0
+
+
+class WorkerLink:
+    """Turns records into requests and answers into records, for one worker, until that worker's socket ends."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        peer: socket.socket,
+        offer: Offer,
+        *,
+        on_request: Callable[[LinkedRequest], None],
+        on_cancel: Callable[[LinkedRequest], None],
+        on_closed: Callable[[WorkerLink], None],
+    ) -> None:
+        self.worker = offer.worker
+        self._loop = loop
+        self._peer = peer
+        self._on_request = on_request
+        self._on_cancel = on_cancel
+        self._on_closed = on_closed
+        self._requests = Receiver(offer.requests, REQUEST_HEADER)
+        self._replies = Sender(offer.replies, REPLY_HEADER, REPLY_PADDING)
+        self._unanswered: dict[int, LinkedRequest] = {}
+        self._watching_credit = False
+        self.open = True
+        loop.add_reader(peer.fileno(), self._peer_ended)
+        loop.add_reader(offer.requests.data, self._receive)
+
+    def __repr__(self) -> str:
+        return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._replies!r}>"
+
+    def answer(
+        self, request: Request, kind: Kind, body: bytes, status: int = 200, batch_size: int = 0,
+        queue_ns: int = 0, backend_ns: int = 0,
+    ) -> None:  # fmt: skip
+        """Queue a reply record; `flush` publishes it."""
+        if self._unanswered.pop(request.id, None) is not None and self.open:
+            self._replies.send(kind, body, status, batch_size, request.id, queue_ns, backend_ns)
+
+    def reject(self, request: Request, error: ProxyError) -> None:
+        """Answer with one of the proxy's own errors; the worker renders it."""
+        body = orjson.dumps((error.slug, error.detail, error.retry_after_s))
+        self.answer(request, Kind.ERROR, body, error.status)
+
+    def flush(self) -> None:
+        """Publish what this loop turn answered; watch for credit while the ring is full."""
+        if not self.open:
+            return
+        self._replies.publish()
+        if self._replies.blocked and not self._watching_credit:
+            self._watching_credit = True
+            self._loop.add_reader(self._replies.fds.credit, self._credited)
+
+    def close(self) -> None:
+        """Forget the worker: its unanswered requests are cancelled, its memory unmapped."""
+        if not self.open:
+            return
+        self.open = False
+        for fd in (self._peer.fileno(), self._requests.fds.data, self._replies.fds.credit):
+            self._loop.remove_reader(fd)
+        for request in self._unanswered.values():
+            self._on_cancel(request)
+        self._unanswered.clear()
+        self._requests.close()
+        self._replies.close()
+        self._peer.close()
+        self._on_closed(self)
+
+    def _receive(self) -> None:
+        unanswered, on_request = self._unanswered, self._on_request
+        for fields, body in self._requests.receive():
+            _, kind, _, flags, endpoint, key_bytes, count, request_id, arrived_ns, deadline_ns = fields
+            if kind == Kind.REQUEST:
+                # Positional and slotted: this line runs once per request.
+                request = LinkedRequest(
+                    request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns,
+                    body[key_bytes:] if key_bytes else body, self,
+                )  # fmt: skip
+                request.endpoint = endpoint
+                if flags & BARE:
+                    request.bare = True
+                unanswered[request_id] = request
+                on_request(request)
+            elif kind == Kind.CANCEL and (gone := unanswered.pop(request_id, None)) is not None:
+                self._on_cancel(gone)
+
+    def _credited(self) -> None:
+        self._replies.take_credit()
+        if not self._replies.blocked:
+            self._watching_credit = False
+            self._loop.remove_reader(self._replies.fds.credit)
+
+    def _peer_ended(self) -> None:
+        try:
+            ended = self._peer.recv(64) == b""
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = True
+        if ended:
+            logger.info("worker left worker=%d unanswered=%d", self.worker, len(self._unanswered))
+            self.close()

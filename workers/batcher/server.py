@@ -1,0 +1,65 @@
+"""Builds the batcher from its launch, and runs it until it has drained. **Effects.**"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from mlproxy.backend import Balancer
+from mlproxy.config import Endpoint
+from mlproxy.engine import Engine, QueueBounds, policy_for
+from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
+from mlproxy.protocols import codec_for
+from workers.batcher.endpoint import EndpointRuntime
+from workers.batcher.service import BatcherService
+from workers.sockets import inherited_socket
+
+if TYPE_CHECKING:
+    from workers.launch import Launch
+
+HEARTBEAT_S = 0.5
+
+
+async def serve(launch: Launch) -> None:
+    """Batch until SIGTERM; by then the workers have gone, so draining takes what is left in the queues."""
+    loop = asyncio.get_running_loop()
+    configuration = launch.configuration
+    page = MetricPage(launch.page_fd, PageLayout.of(configuration))
+    page.begin(time.monotonic_ns())
+    service = BatcherService(loop, inherited_socket(launch.listen_fd))
+    bounds = QueueBounds(configuration.limits.queue_instances, configuration.limits.queue_bytes)
+    balancers, runtimes = [], []
+    for index, endpoint in enumerate(configuration.endpoints):
+        metrics = BatcherMetrics(page, index)
+        balancer = Balancer.of(endpoint.backend, configuration.limits, loop, metrics.healthy)
+        balancers.append(balancer)
+        runtimes.append(_runtime(endpoint, balancer, bounds, metrics, service))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    heart = asyncio.create_task(_beat(page))
+    service.start(runtimes)
+    page.set_state(PageState.READY)
+    await stop.wait()
+    page.set_state(PageState.DRAINING)
+    await service.drain()
+    heart.cancel()
+    service.close()
+    for balancer in balancers:
+        await balancer.close()
+
+
+def _runtime(
+    endpoint: Endpoint, balancer: Balancer, bounds: QueueBounds, metrics: BatcherMetrics, service: BatcherService
+) -> EndpointRuntime:
+    policy = policy_for(endpoint.batching, endpoint.backend.scaling.slots)
+    engine = Engine(policy, bounds, retry_attempts=endpoint.backend.retry.attempts)
+    return EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
+
+
+async def _beat(page: MetricPage) -> None:
+    while True:
+        page.beat(time.monotonic_ns())
+        await asyncio.sleep(HEARTBEAT_S)

@@ -1,0 +1,102 @@
+"""The batcher's loop: accepts workers, runs one turn per burst of events, drains. **Effects.**"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Sequence
+
+from mlproxy.ipc.rendezvous import RendezvousError, accept_offer
+from workers.batcher.endpoint import EndpointRuntime
+from workers.batcher.link import LinkedRequest, WorkerLink
+
+logger = logging.getLogger("mlproxy.batcher")
+
+
+class BatcherService:
+    """Owns the links and the endpoint runtimes, and turns the crank.
+
+    Everything that happens within one turn of the event loop (records of all workers, backend replies, timers) is
+    handed to the engines together, once, so the cost of deciding is paid per turn and not per request.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._links: set[WorkerLink] = set()
+        self._runtimes: Sequence[EndpointRuntime] = ()
+        self._awake: set[EndpointRuntime] = set()
+        self._turn_scheduled = False
+        self._drained: asyncio.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<BatcherService {len(self._links)} workers, {list(self._runtimes)!r}>"
+
+    def start(self, runtimes: Sequence[EndpointRuntime]) -> None:
+        """Begin to accept workers."""
+        self._runtimes = runtimes
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    async def drain(self) -> None:
+        """Send what waits without waiting for company; return when everyone has been answered."""
+        self._drained = asyncio.Event()
+        for runtime in self._runtimes:
+            runtime.drain()
+        await self._drained.wait()
+
+    def close(self) -> None:
+        """Let every worker go."""
+        self._loop.remove_reader(self._listener.fileno())
+        for link in list(self._links):
+            link.close()
+
+    def wake(self, runtime: EndpointRuntime) -> None:
+        """Something happened to ``runtime``: take a turn once this loop iteration's input is all in."""
+        self._awake.add(runtime)
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        awake, self._awake = self._awake, set()
+        touched: set[WorkerLink] = set()
+        now_ns = time.monotonic_ns()
+        for runtime in awake:
+            runtime.turn(now_ns, touched)
+            runtime.rearm(self._loop, now_ns)
+        for link in touched:
+            link.flush()
+        if self._drained is not None and all(runtime.engine.idle for runtime in self._runtimes):
+            self._drained.set()
+
+    def _accept(self) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        peer.setblocking(False)
+        self._loop.add_reader(peer.fileno(), self._greet, peer)
+
+    def _greet(self, peer: socket.socket) -> None:
+        self._loop.remove_reader(peer.fileno())
+        try:
+            offer = accept_offer(peer)
+        except (OSError, RendezvousError) as error:
+            logger.warning("channel refused: %s", error)
+            peer.close()
+            return
+        link = WorkerLink(
+            self._loop, peer, offer, on_request=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard
+        )
+        self._links.add(link)
+        logger.info("worker joined worker=%d", link.worker)
+
+    def _arrive(self, request: LinkedRequest) -> None:
+        self._runtimes[request.endpoint].arrive(request)
+
+    def _cancel(self, request: LinkedRequest) -> None:
+        self._runtimes[request.endpoint].cancel(request)

@@ -1,0 +1,1 @@
+"""An ingress worker: Uvicorn with a hot path for predictions. **Effects.**"""

@@ -1,0 +1,206 @@
+"""The worker's end of the channel: what is with the batcher, and what to do when the batcher dies. **Effects.**
+
+Invariant: a cycle that was admitted stays in ``_unanswered``, with its items, until it has been answered or its caller
+has left. So whatever the batcher knew when it died, everything can be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+import orjson
+
+from mlproxy.errors import BackendUnavailable, Overloaded, ProxyError, SuspectRequest, error_from_slug
+from mlproxy.ipc.channel import Receiver, Sender
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, REQUEST_PADDING, Kind
+from mlproxy.ipc.rendezvous import offer_channel
+from mlproxy.protocols import ParsedRequest
+from workers.ingress.cycle import PredictCycle
+
+logger = logging.getLogger("mlproxy.ingress")
+
+#: In flight in this many batcher deaths, a request may be what kills the batcher (DESIGN §4).
+SUSPECT_DEATHS = 2
+RECONNECT_PAUSE_S = 0.1
+
+
+class BatcherClient:
+    """Sends admitted requests to the batcher and hands its answers to their cycles."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        address: str,
+        worker: int,
+        ring_bytes: int,
+        max_retained_bytes: int,
+        on_answer: Callable[[PredictCycle, bytes, int, int, int], None],
+        on_relay: Callable[[PredictCycle, int, bytes, bytes], None],
+        on_error: Callable[[PredictCycle, ProxyError], None],
+    ) -> None:
+        self._loop = loop
+        self._address = address
+        self._worker = worker
+        self._ring_bytes = ring_bytes
+        self._max_retained_bytes = max_retained_bytes
+        self._on_answer = on_answer
+        self._on_relay = on_relay
+        self._on_error = on_error
+        self._unanswered: dict[int, PredictCycle] = {}
+        self._retained_bytes = 0
+        self._last_id = 0
+        self._peer: socket.socket | None = None
+        self._requests: Sender | None = None
+        self._replies: Receiver | None = None
+        self._publish_scheduled = False
+        self._watching_credit = False
+        self.ready = False  #: a batcher has welcomed this worker
+
+    def __repr__(self) -> str:
+        return f"<BatcherClient {self._worker}: {len(self._unanswered)} unanswered, {self._retained_bytes} bytes>"
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    def admit(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
+        """Take charge of ``cycle`` until it is answered; `Overloaded` when too many bytes wait already."""
+        retained_bytes = self._retained_bytes + len(parsed.items)
+        if retained_bytes > self._max_retained_bytes:
+            detail = f"{self._retained_bytes} bytes of requests are waiting in this worker"
+            raise Overloaded(detail, retry_after_s=1)
+        self._retained_bytes = retained_bytes
+        self._last_id = ring_id = self._last_id + 1
+        cycle.ring_id = ring_id
+        cycle.parsed = parsed
+        self._unanswered[ring_id] = cycle
+        if self._requests is not None:
+            self._send(cycle, parsed)
+
+    def cancel(self, cycle: PredictCycle) -> None:
+        """The caller of ``cycle`` left."""
+        if self._forget(cycle.ring_id) is not None and cycle.sent and self._requests is not None:
+            self._requests.send(Kind.CANCEL, b"", 0, 0, 0, 0, cycle.ring_id, 0, 0)
+            self._schedule_publish()
+
+    def _send(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
+        assert self._requests is not None
+        key = parsed.lane_key
+        self._requests.send(
+            Kind.REQUEST, key + parsed.items if key else parsed.items, BARE if parsed.bare else 0,
+            cycle.route.index, len(key), parsed.instances, cycle.ring_id, cycle.arrived_ns, cycle.deadline_ns,
+        )  # fmt: skip
+        cycle.sent = True
+        if not self._publish_scheduled:
+            self._schedule_publish()
+
+    def _schedule_publish(self) -> None:
+        self._publish_scheduled = True
+        self._loop.call_soon(self._publish)
+
+    def _publish(self) -> None:
+        """Once per loop turn: everything that this turn's reads brought, with one system call."""
+        self._publish_scheduled = False
+        requests = self._requests
+        if requests is None:
+            return
+        requests.publish()
+        if requests.blocked and not self._watching_credit:
+            self._watching_credit = True
+            self._loop.add_reader(requests.fds.credit, self._credited)
+
+    def _credited(self) -> None:
+        requests = self._requests
+        assert requests is not None
+        requests.take_credit()
+        if not requests.blocked:
+            self._watching_credit = False
+            self._loop.remove_reader(requests.fds.credit)
+
+    # --- replies ---------------------------------------------------------------------------------------------
+
+    def _forget(self, ring_id: int) -> PredictCycle | None:
+        cycle = self._unanswered.pop(ring_id, None)
+        if cycle is not None and cycle.parsed is not None:
+            self._retained_bytes -= len(cycle.parsed.items)
+            cycle.parsed = None
+        return cycle
+
+    def _receive(self) -> None:
+        assert self._replies is not None
+        forget, on_answer = self._forget, self._on_answer
+        for (_, kind, _, status, batch_size, ring_id, queue_ns, backend_ns), body in self._replies.receive():
+            cycle = forget(ring_id)
+            if cycle is None:
+                continue  # its caller left while the answer was on its way
+            if kind == Kind.ANSWER:
+                on_answer(cycle, body, batch_size, queue_ns, backend_ns)
+            elif kind == Kind.RELAY:
+                content_type, _, own_body = body.partition(b"\0")
+                self._on_relay(cycle, status, content_type, own_body)
+            else:
+                self._on_error(cycle, error_from_slug(*orjson.loads(body)))
+
+    # --- the batcher's life ----------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Offer a new channel and send everything unanswered; tried again until somebody listens."""
+        try:
+            self._peer, offer = offer_channel(self._address, self._worker, self._ring_bytes)
+        except OSError as error:
+            logger.warning("no rendezvous error=%s", error)
+            self._loop.call_later(RECONNECT_PAUSE_S, self.connect)
+            return
+        self._requests = Sender(offer.requests, REQUEST_HEADER, REQUEST_PADDING)
+        self._replies = Receiver(offer.replies, REPLY_HEADER)
+        self._loop.add_reader(self._peer.fileno(), self._peer_spoke)
+        self._loop.add_reader(offer.replies.data, self._receive)
+        for cycle in list(self._unanswered.values()):
+            assert cycle.parsed is not None
+            self._send(cycle, cycle.parsed)
+
+    def close(self) -> None:
+        """Leave the batcher."""
+        if self._peer is None or self._requests is None or self._replies is None:
+            return
+        for fd in (self._peer.fileno(), self._replies.fds.data, self._requests.fds.credit):
+            self._loop.remove_reader(fd)
+        self._requests.close()
+        self._replies.close()
+        self._peer.close()
+        self._peer = self._requests = self._replies = None
+        self._watching_credit = False
+        self.ready = False
+
+    def _peer_spoke(self) -> None:
+        assert self._peer is not None
+        try:
+            said = self._peer.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if said:
+            self.ready = True
+        else:
+            self._batcher_died()
+
+    def _batcher_died(self) -> None:
+        self._receive()  # whole answers that it published before it died
+        self.close()
+        logger.warning("batcher lost; unanswered requests go to its successor unanswered=%d", len(self._unanswered))
+        for cycle in [cycle for cycle in self._unanswered.values() if cycle.sent]:
+            cycle.sent = False
+            cycle.deaths += 1
+            if not cycle.route.endpoint.backend.retry.resend_on_crash:
+                self._give_up(cycle, BackendUnavailable("the batching process died while this request was in flight"))
+            elif cycle.deaths >= SUSPECT_DEATHS:
+                detail = f"the batching process died {cycle.deaths} times while this request was in flight"
+                self._give_up(cycle, SuspectRequest(detail))
+        self.connect()
+
+    def _give_up(self, cycle: PredictCycle, error: ProxyError) -> None:
+        self._forget(cycle.ring_id)
+        self._on_error(cycle, error)

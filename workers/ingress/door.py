@@ -1,0 +1,118 @@
+"""What every connection of a worker shares: routes, limits, the way to the batcher, counting. **Effects.**"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlproxy.config import Configuration
+from mlproxy.errors import ProxyError
+from mlproxy.observe import IngressMetrics, access_line
+from workers.ingress import response
+from workers.ingress.batcher_client import BatcherClient
+from workers.ingress.routes import RouteTable
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
+    from workers.ingress.cycle import PredictCycle
+
+
+class Door:
+    """Lets predictions in, and sees every one of them out exactly once."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        server_state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        worker: int,
+        workers: int,
+        rendezvous: str,
+        metrics: Sequence[IngressMetrics],
+    ) -> None:
+        self.limits = configuration.limits
+        self.routes = RouteTable(configuration.endpoints)
+        self.tick = 0  #: seconds, counted by the watchdog: a clock that costs nothing to read
+        self.draining = False
+        self._metrics = metrics
+        self._access_log = configuration.logging.access
+        self._server_state = server_state
+        self._headers_source: object = None
+        self._headers = b""
+        # Unique without a random number per request: random per process, then counted.
+        self._id_prefix = os.urandom(8).hex().encode()
+        self._id_count = 0
+        self.client = BatcherClient(
+            loop,
+            address=rendezvous,
+            worker=worker,
+            ring_bytes=configuration.server.ring_bytes,
+            max_retained_bytes=configuration.limits.queue_bytes // workers,
+            on_answer=self._on_answer,
+            on_relay=self._on_relay,
+            on_error=self._on_error,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Door {'draining' if self.draining else 'open'}, {self.client!r}>"
+
+    @property
+    def ready(self) -> bool:
+        """This worker is up, a batcher has welcomed it, and nobody has asked it to stop."""
+        return self.client.ready and not self.draining
+
+    def default_headers(self) -> bytes:
+        """Uvicorn's default headers (the date), joined once per second instead of once per response."""
+        source = self._server_state.default_headers
+        if source is not self._headers_source:
+            self._headers_source = source
+            self._headers = b"".join(b"%b: %b\r\n" % header for header in source)
+        return self._headers
+
+    def new_request_id(self) -> bytes:
+        """An id for a caller that brought none."""
+        self._id_count += 1
+        return b"%b%016x" % (self._id_prefix, self._id_count)
+
+    def admit(self, cycle: PredictCycle, body: bytes) -> None:
+        """Validate a body and send it on its way. Raises the error that refuses it."""
+        self.client.admit(cycle, cycle.route.codec.parse_request(body))
+
+    def left(self, cycle: PredictCycle) -> None:
+        """The caller of ``cycle`` closed its connection before it was answered."""
+        self._metrics[cycle.route.index].cancelled()
+        if cycle.ring_id:
+            self.client.cancel(cycle)
+
+    def answered(self, cycle: PredictCycle, status: int, size_bytes: int) -> None:
+        """``cycle`` has its response: count it, and log it if asked."""
+        duration_ns = time.monotonic_ns() - cycle.arrived_ns
+        self._metrics[cycle.route.index].answered(status, duration_ns)
+        if self._access_log:
+            access_line(
+                cycle.protocol.client, "POST", cycle.route.predict_path, status, size_bytes, duration_ns,
+                cycle.request_id.decode("latin-1"),
+            )  # fmt: skip
+
+    def refused(self, error: ProxyError) -> None:
+        """Something that never became a request of an endpoint was answered with ``error``."""
+        if self._access_log:
+            access_line(None, "-", "-", error.status, 0, 0, "-")
+
+    def _on_answer(self, cycle: PredictCycle, body: bytes, batch_size: int, queue_ns: int, backend_ns: int) -> None:
+        data = response.answer(
+            self.default_headers(), cycle.request_id, body, batch_size, queue_ns, backend_ns, cycle.keep_alive
+        )
+        cycle.protocol.finish(cycle, 200, data)
+
+    def _on_relay(self, cycle: PredictCycle, status: int, content_type: bytes, body: bytes) -> None:
+        data = response.relay(self.default_headers(), cycle.request_id, status, content_type, body, cycle.keep_alive)
+        cycle.protocol.finish(cycle, status, data)
+
+    def _on_error(self, cycle: PredictCycle, error: ProxyError) -> None:
+        cycle.protocol.fail(cycle, error)

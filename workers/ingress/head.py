@@ -1,0 +1,92 @@
+"""What the hot path reads from a request's head. **Pure**, but for the cycle it fills in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
+from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
+
+if TYPE_CHECKING:
+    from workers.ingress.cycle import PredictCycle
+
+#: Left out when a head that offers an upgrade is read again as plain HTTP/1.1.
+UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings", b"connection"})
+
+#: What JSON travels as, `curl -d` and callers that say nothing about it included (TF-Serving takes those too).
+_JSON_TYPES = frozenset({
+    b"application/json", b"text/json", b"text/plain", b"application/x-www-form-urlencoded",
+    b"application/octet-stream",
+})  # fmt: skip
+
+#: Longest request id taken over from a caller; it is echoed in a response header and written to logs.
+MAX_REQUEST_ID_BYTES = 128
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % MAX_REQUEST_ID_BYTES)
+
+#: Headers with the caller's time budget; the first present counts.
+_BUDGET_HEADERS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms", b"grpc-timeout")
+_GRPC_UNIT_NS = {
+    b"H": 3600 * NS_PER_S, b"M": 60 * NS_PER_S, b"S": NS_PER_S, b"m": NS_PER_MS, b"u": NS_PER_US, b"n": 1,
+}  # fmt: skip
+_GRPC_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
+_MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
+
+#: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
+_READ = frozenset({
+    b"content-length", b"content-type", b"content-encoding", b"x-request-id", b"expect", b"accept",
+    *_BUDGET_HEADERS,
+})  # fmt: skip
+
+
+def read(
+    cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_bytes: int, max_header_bytes: int
+) -> None:
+    """Take over what concerns a prediction. Raises the error that refuses the request before its body is read."""
+    found = {name: value for name, value in headers if name in _READ}
+    request_id = found.get(b"x-request-id")
+    if request_id is not None and _REQUEST_ID.fullmatch(request_id):
+        cycle.request_id = request_id
+    if b"accept" in found:
+        cycle.problem_json = b"application/problem+json" in found[b"accept"].lower()
+    if b"expect" in found:
+        cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
+    if len(headers) > 16 and sum(len(name) + len(value) + 4 for name, value in headers) > max_header_bytes:
+        raise HeaderTooLarge(f"the head exceeds limits.header ({format_size(max_header_bytes)})")
+    content_type = found.get(b"content-type")
+    if content_type is not None and content_type not in _JSON_TYPES:
+        _check_type(content_type)
+    if found.get(b"content-encoding", b"identity") != b"identity":
+        encoding = found[b"content-encoding"].decode("latin-1")
+        raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
+    if int(found.get(b"content-length", b"0")) > max_body_bytes:
+        raise too_large(max_body_bytes)
+    for name in _BUDGET_HEADERS:
+        if name in found:
+            budget_ns = _budget_ns(name, found[name])
+            cycle.deadline_ns = cycle.arrived_ns + budget_ns if budget_ns else 0
+            break
+
+
+def too_large(max_body_bytes: int) -> BodyTooLarge:
+    """The refusal of a body beyond the limit."""
+    return BodyTooLarge(f"the body exceeds limits.body ({format_size(max_body_bytes)})")
+
+
+def _check_type(content_type: bytes) -> None:
+    essence = content_type.partition(b";")[0].strip().lower()
+    if essence not in _JSON_TYPES and not (essence.startswith(b"application/") and essence.endswith(b"+json")):
+        raise UnsupportedMediaType(f"content type {essence.decode('latin-1')!r} is not JSON; send application/json")
+
+
+def _budget_ns(name: bytes, value: bytes) -> int:
+    """The caller's time budget; 0 means none, as Envoy writes it."""
+    if name == b"grpc-timeout":
+        match = _GRPC_TIMEOUT.fullmatch(value)
+        if match is not None:
+            return int(match[1]) * _GRPC_UNIT_NS[match[2]]
+        raise BadRequest(f"grpc-timeout: {value.decode('latin-1')!r} is not up to 8 digits and one of H M S m u n")
+    if _MILLISECONDS.fullmatch(value) is None:
+        raise BadRequest(f"{name.decode()}: {value.decode('latin-1')!r} is not a number of milliseconds")
+    return int(float(value) * NS_PER_MS)

@@ -1,0 +1,273 @@
+"""The hot path: predictions handled in the HTTP parser's callbacks, everything else left to Uvicorn. **Effects.**
+
+`IngressProtocol` is Uvicorn's own protocol with another way through for ``POST <predict route>``: the body is
+collected, parsed and pushed into the ring, with no ASGI scope, no task and no ``Request`` object. A `PredictCycle`
+stands where Uvicorn keeps its cycle, so pipelining, ``Connection: close`` and graceful shutdown are Uvicorn's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mlproxy.errors import BadRequest, HeaderTooLarge, MethodNotAllowed, ProxyError, RequestTimeout
+from workers.ingress import head, response
+from workers.ingress.cycle import PredictCycle
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.config import Config
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+    from uvicorn.server import ServerState
+
+    from workers.ingress.door import Door
+
+
+class IngressProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    cycle: RequestResponseCycle | PredictCycle  # type: ignore[assignment]  # the latest; None before the first
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None, *, door: Door,
+    ) -> None:  # fmt: skip
+        super().__init__(config, server_state, app_state, _loop)
+        # Global state
+        self._door = door
+        self._routes = door.routes.by_target
+        self._max_body_bytes = door.limits.body_bytes
+        self._max_header_bytes = door.limits.header_bytes
+        # Per connection, read by the watchdog
+        self.active_tick = door.tick
+        self.head_began_tick = door.tick
+        self.in_head = False
+        self.lingering = False
+        self.unsent_bytes = 0
+        # Per request
+        self._head_bytes = 0
+        self._upgrading = False
+
+    # --- bytes in --------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.active_tick = self._door.tick
+        if self.lingering:
+            return  # refused; the rest of what the caller was sending is read and dropped
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse_connection(BadRequest(f"not an HTTP request: {error}"))
+        else:
+            if self.in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > self._max_header_bytes:
+                    self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        # Uvicorn's version also builds the ASGI scope; that waits until the request turns out to need one.
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.in_head = True
+        self._head_bytes = 0
+        self.head_began_tick = self._door.tick
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        parser = self.parser
+        if parser.should_upgrade():
+            self._upgrading = True
+            return
+        route = self._routes.get(self.url) or self._door.routes.predict(self.url)
+        if route is None or parser.get_method() != b"POST":
+            self._leave_to_app()
+            return
+        cycle = PredictCycle(self, route, parser.should_keep_alive() and parser.get_http_version() != "1.0")
+        cycle.arrived_ns = time.monotonic_ns()
+        try:
+            head.read(cycle, self.headers, self._max_body_bytes, self._max_header_bytes)
+        except ProxyError as error:
+            cycle.error = error
+        if not cycle.request_id:
+            cycle.request_id = self._door.new_request_id()
+        ahead, self.cycle = self.cycle, cycle
+        if ahead is None or ahead.response_complete:
+            self._serve(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if not isinstance(cycle, PredictCycle):
+            super().on_body(body)
+        elif not cycle.response_complete and cycle.error is None:
+            cycle.received_bytes += len(body)
+            if cycle.received_bytes > self._max_body_bytes:
+                self._fail_early(cycle, head.too_large(self._max_body_bytes))
+            else:
+                cycle.chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        cycle = self.cycle
+        if not isinstance(cycle, PredictCycle):
+            super().on_message_complete()
+            return
+        cycle.body_complete = True
+        if cycle is self._serving:
+            self._admit(cycle)
+
+    # --- one prediction --------------------------------------------------------------------------------------
+
+    _serving: PredictCycle | None = None
+
+    def _serve(self, cycle: PredictCycle) -> None:
+        """It is this cycle's turn on the connection."""
+        self._serving = cycle
+        if cycle.error is not None:
+            self.fail(cycle, cycle.error)
+        elif cycle.body_complete:
+            self._admit(cycle)
+        elif cycle.expects_continue:
+            self.transport.write(response.CONTINUE)
+
+    def _admit(self, cycle: PredictCycle) -> None:
+        if cycle.response_complete:
+            return
+        chunks = cycle.chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        cycle.chunks = chunks[:0]
+        try:
+            self._door.admit(cycle, body)
+        except ProxyError as error:
+            self.fail(cycle, error)
+
+    def _fail_early(self, cycle: PredictCycle, error: ProxyError) -> None:
+        """Refuse a request whose body is still coming, now or when its turn comes."""
+        cycle.error = error
+        cycle.chunks = []
+        if cycle is self._serving:
+            self.fail(cycle, error)
+
+    def fail(self, cycle: PredictCycle, error: ProxyError) -> None:
+        """Answer ``cycle`` with one of the proxy's own errors."""
+        if not cycle.body_complete:
+            cycle.keep_alive = False
+        data = response.error(
+            self._door.default_headers(), cycle.request_id, error,
+            problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
+        )  # fmt: skip
+        self.finish(cycle, error.status, data)
+
+    def finish(self, cycle: PredictCycle, status: int, data: bytes) -> None:
+        """Write the whole response and go on with what the connection has waiting."""
+        cycle.response_complete = True
+        self._serving = None
+        self.transport.write(data)
+        self._door.answered(cycle, status, len(data))
+        if cycle.keep_alive:
+            self.on_response_complete()
+        elif cycle.body_complete:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def on_response_complete(self) -> None:
+        """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
+        self.server_state.total_requests += 1
+        self.active_tick = self._door.tick
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
+            cycle, app = waiting
+            if isinstance(cycle, PredictCycle):
+                self._serve(cycle)
+            else:
+                self._start_asgi_task(cycle, app)
+
+    # --- the rest of a connection's life ---------------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        cycle = self._serving
+        if cycle is not None and not cycle.response_complete:
+            cycle.response_complete = True
+            self._door.left(cycle)
+        self._serving = None
+        self.pipeline.clear()
+
+    def time_out(self) -> None:
+        """The watchdog: the caller stopped in the middle of a request."""
+        self._refuse_connection(RequestTimeout("the request did not arrive within limits.header_timeout"))
+
+    def _leave_to_app(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers += headers
+        self.expect_100_continue = (b"expect", b"100-continue") in [(name, value.lower()) for name, value in headers]
+        if sum(len(name) + len(value) + 4 for name, value in headers) + len(url) > self._max_header_bytes:
+            self._refuse_head()
+            return
+        super().on_headers_complete()
+
+    def _refuse_head(self) -> None:
+        self._refuse_connection(HeaderTooLarge(f"the head exceeds limits.header ({self._max_header_bytes} bytes)"))
+
+    def _refuse_connection(self, error: ProxyError) -> None:
+        """What came cannot be taken as a request: answer it if nothing else is pending, and close."""
+        if self.lingering or self.transport.is_closing():
+            return
+        serving = self._serving
+        if serving is not None and serving is self.cycle and not serving.body_complete:
+            self.fail(serving, error)  # it is this request's own body that went wrong
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Answers to earlier requests on this connection are due first: let them go out, then close.
+            self.cycle.keep_alive = False
+            self.lingering = True
+            return
+        request_id = self._door.new_request_id()
+        data = response.error(self._door.default_headers(), request_id, error, problem_json=False, keep_alive=False)
+        self.transport.write(data)
+        self._door.refused(error)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
+        self.lingering = True
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Serve a request that offers ``Upgrade`` (h2c, from Java's client) as plain HTTP/1.1, as RFC 9110 §7.8 allows.
+
+        The parser stops at such a head and takes no body, so a new one reads the head again without the offer.
+        """
+        self._upgrading = False
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse_connection(MethodNotAllowed("CONNECT is not served here"))
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [method + b" " + self.url + b" HTTP/" + version]
+        lines += [b": ".join(header) for header in self.headers if header[0] not in head.UPGRADE_HEADERS]
+        if not self.parser.should_keep_alive():
+            lines.append(b"connection: close")
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*lines, b"", rest]))

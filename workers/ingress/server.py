@@ -1,0 +1,89 @@
+"""Uvicorn, told about the hot path, the metric page and the drain. **Effects.**"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, cast
+
+import uvicorn
+
+from mlproxy.observe import IngressMetrics, MetricPage, PageLayout, PageState
+from mlproxy.units import NS_PER_S
+from workers.ingress.app import make_app
+from workers.ingress.door import Door
+from workers.ingress.protocol import IngressProtocol
+from workers.ingress.watchdog import Watchdog
+from workers.sockets import inherited_socket
+
+if TYPE_CHECKING:
+    from workers.launch import Launch
+
+
+class IngressServer(uvicorn.Server):
+    """Uvicorn's server, which also advances the heartbeat and closes the door when it is told to stop."""
+
+    door: Door
+    page: MetricPage
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop accepting, finish what was admitted. A second signal does not make it less graceful."""
+        self.door.draining = True
+        self.page.set_state(PageState.DRAINING)
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, in the loop that does the work."""
+        self.page.beat(time.monotonic_ns())
+        if counter == 0:
+            self.page.set_state(PageState.READY)
+        return await super().on_tick(counter)
+
+
+def _config(launch: Launch) -> uvicorn.Config:
+    return uvicorn.Config(
+        app="",  # set below: it needs the door, which needs the server
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, launch.configuration.server.drain_timeout_ns // NS_PER_S),
+    )
+
+
+async def serve(launch: Launch) -> None:
+    """Serve until SIGTERM, then until everything admitted has been answered."""
+    configuration = launch.configuration
+    layout = PageLayout.of(configuration)
+    config = _config(launch)
+    server = IngressServer(config)
+    server.page = MetricPage(launch.page_fd, layout)
+    server.page.begin(time.monotonic_ns())
+    metrics = [
+        IngressMetrics(server.page, index, endpoint.slo.latency_ns)
+        for index, endpoint in enumerate(configuration.endpoints)
+    ]
+    loop = asyncio.get_running_loop()
+    server.door = door = Door(
+        configuration, server.server_state, loop, worker=launch.index, workers=launch.workers,
+        rendezvous=launch.rendezvous, metrics=metrics,
+    )  # fmt: skip
+    config.app = make_app(door)
+    config.http = cast("type[asyncio.Protocol]", partial(IngressProtocol, door=door))
+    # Uvicorn raises the signals that stopped it again once it is done; by then they have been obeyed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    watchdog = Watchdog(loop, door, server.server_state)
+    watchdog.start()
+    door.client.connect()
+    try:
+        await server.serve(sockets=[inherited_socket(launch.listen_fd)])
+    finally:
+        watchdog.stop()
+        door.client.close()

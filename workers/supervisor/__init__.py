@@ -1,0 +1,5 @@
+"""The supervisor: binds, starts, watches, restarts, drains. No traffic passes through it. **Effects.**"""
+
+from workers.supervisor.supervisor import run
+
+__all__ = ["run"]

@@ -1,0 +1,90 @@
+"""A place for one process: started, watched, started again. **Effects.**"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+from mlproxy.observe import MetricPage, PageState
+from workers.launch import Launch
+from workers.supervisor.backoff import BackOff
+
+logger = logging.getLogger("mlproxy.supervisor")
+
+
+class Slot:
+    """One role (and index), its metric page, and the process that fills it now, if any."""
+
+    def __init__(self, launch: Launch, page: MetricPage, module: str) -> None:
+        self.name = launch.slot
+        self.role = launch.role
+        self.page = page
+        self._launch = launch
+        self._module = module
+        self._process: subprocess.Popen[bytes] | None = None
+        self._back_off = BackOff()
+        self._started_ns = 0
+        self.was_ready = False
+        self.start_failures = 0  #: deaths in a row without ever having been ready
+        self.due_ns: int | None = 0  #: when to start the next process; None: not to be started
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.name}: {f'process {self.pid}' if self.pid else 'empty'}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The process in the slot."""
+        return self._process.pid if self._process else None
+
+    @property
+    def ready(self) -> bool:
+        """The process has said that it is."""
+        return self.pid is not None and self.page.pid == self.pid and self.page.state >= PageState.READY
+
+    def start(self, now_ns: int) -> None:
+        """Start a process in a fresh interpreter, in a process group of its own: Ctrl-C is for the supervisor."""
+        fd = replace(self._launch, supervisor_pid=os.getpid()).write()
+        inherited = (fd, self._launch.listen_fd, self._launch.page_fd, *self._launch.page_fds.values())
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module, str(fd)], stdin=subprocess.DEVNULL, pass_fds=inherited,
+                process_group=0,
+            )  # fmt: skip
+        finally:
+            os.close(fd)
+        self._started_ns = now_ns
+        self.due_ns = None
+        logger.debug("started slot=%s pid=%d", self.name, self._process.pid)
+
+    def note_ready(self) -> bool:
+        """Look once: has the process become ready since the last look?"""
+        if self.ready and not self.was_ready:
+            self.was_ready = True
+            self.start_failures = 0
+            return True
+        return False
+
+    def ended(self, status: int, now_ns: int, *, restart: bool) -> None:
+        """The process is gone, with this wait status."""
+        assert self._process is not None
+        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+        if not self.was_ready:
+            self.start_failures += 1
+        self._process = None
+        self.was_ready = False
+        if not restart:
+            return
+        pause_ns = self._back_off.pause_ns(now_ns - self._started_ns)
+        self.due_ns = now_ns + pause_ns
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        logger.warning("%s %s; its successor starts in %.1f s", self.name, how, pause_ns / 1e9)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send ``number`` to the process, if there is one."""
+        self.due_ns = None
+        if self._process is not None:
+            os.kill(self._process.pid, number)
