@@ -118,7 +118,7 @@ class Balancer:
         upstream = self._upstreams[index]
         upstream.outstanding -= 1
         if isinstance(result, BackendFailure) and result.kind == "connect":
-            longest = min(LONGEST_AVOIDANCE_S, FIRST_AVOIDANCE_S * 2**upstream.connect_failures)
+            longest = min(LONGEST_AVOIDANCE_S, FIRST_AVOIDANCE_S * 2 ** min(upstream.connect_failures, 16))
             upstream.avoided_until = self._loop.time() + longest * (0.5 + 0.5 * self._jitter())
             upstream.connect_failures += 1
             self._on_health(index, False)

@@ -33,8 +33,8 @@ class Request:
     size_bytes: int
     arrived_ns: int
     deadline_ns: int = 0  #: absolute; 0: the caller set none
-    payload: Any = None
-    origin: Any = None
+    payload: Any = field(default=None, repr=False)  # a caller's data: never in a log line
+    origin: Any = field(default=None, repr=False)
     state: State = State.QUEUED
     parts: list[Part] | None = None  #: set when the request was split over batches
 
@@ -57,7 +57,7 @@ class Part:
     first: int
     count: int
     state: State = State.QUEUED
-    reply: Any = None  #: this part's piece of the answer, once it is there
+    reply: Any = field(default=None, repr=False)  #: this part's piece of the answer, once it is there
 
     @property
     def size_bytes(self) -> int:
@@ -88,7 +88,7 @@ class Batch:
 
     id: int
     lane_key: bytes
-    members: list[Member]
+    members: list[Member] = field(repr=False)
     instances: int
     reason: str
     dispatched_ns: int = 0

@@ -131,7 +131,9 @@ class EndpointRuntime:
                     request.origin.answer(request, Kind.RELAY, body, failure.status)
                     touched.add(request.origin)
                 case Abort(batch):
-                    self._calls.pop(batch).abort()
+                    call = self._calls.pop(batch, None)
+                    if call is not None:  # else its answer came in this very turn, for nobody
+                        call.abort()
         self._gauge()
 
     def _complete(self, request: Any, batch: Batch, pieces: list[tuple[Any, int, int]], now_ns: int) -> None:

@@ -1,0 +1,45 @@
+# Everything here works on a fresh Debian or Ubuntu with Python 3.11+ and make; each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help dev demo test check format bench image docs clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+dev: $(READY) ## The project and its tools in .venv
+
+demo: $(READY) ## A model server, the proxy and traffic on this machine: see what batching does
+	@$(BIN)/python -m bench.demo
+
+test: $(READY) ## Every test
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY) ## Lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher; writes bench/results/
+	$(BIN)/python -m bench.overhead
+
+image: ## A container image, with podman, buildah or docker
+	deploy/image.sh
+
+docs: $(READY) ## Write the generated references anew
+	$(BIN)/python -m bench.references
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) bench/.build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+
+$(READY): pyproject.toml deploy/venv.sh
+	PYTHON="$(PYTHON)" deploy/venv.sh $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
