@@ -52,6 +52,7 @@ class BackendConnection(asyncio.Protocol):
         self._begun = False
         self._status = 0
         self._complete = False
+        self._keep_alive = False
         self._surplus = False
 
     # --- calls -----------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class BackendConnection(asyncio.Protocol):
         if self._size_bytes > self._max_reply_bytes:
             self._fail("too_large", f"the backend's reply exceeds {self._max_reply_bytes} bytes")
         elif self._complete:
-            self._succeed(keep=self._parser.should_keep_alive() and not self._surplus)
+            self._succeed(keep=self._keep_alive and not self._surplus)
 
     def eof_received(self) -> bool:
         return False  # close the transport; `connection_lost` settles the call
@@ -172,3 +173,4 @@ class BackendConnection(asyncio.Protocol):
             self._reset()
         else:
             self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # the parser knows it only now
