@@ -5,7 +5,7 @@ clock, no event loop, no logging: the live batcher feeds it real events, a test 
 """
 
 from mlproxy.engine.admission import QueueBounds
-from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
+from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Piece, Reject, Relay
 from mlproxy.engine.engine import Engine
 from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
 from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
@@ -27,6 +27,7 @@ __all__ = [
     "Failure",
     "NoBatching",
     "Part",
+    "Piece",
     "Policy",
     "QueueBounds",
     "Reject",

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 
 from mlproxy.engine.admission import DrainRate, QueueBounds
-from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
+from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Piece, Reject, Relay
 from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
 from mlproxy.engine.failure import ExtraCallBudget, may_help, retry_pause_ns, to_error
 from mlproxy.engine.lane import Lane, LaneTable
@@ -133,7 +133,7 @@ class Engine:
             member.state = State.DONE
             if state is State.QUEUED:
                 self._lanes.leave(request.lane_key, member)
-                self._unqueue(member)
+                self._unqueue(member.count, member.size_bytes)
             elif state is State.IN_FLIGHT:
                 self._leave_batch(member)
 
@@ -165,11 +165,10 @@ class Engine:
             if request.state is State.QUEUED:
                 self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"))
 
-    def _unqueue(self, member: Member) -> None:
-        size_bytes = member.size_bytes
-        self.queued_instances -= member.count
+    def _unqueue(self, instances: int, size_bytes: int) -> None:
+        self.queued_instances -= instances
         self.queued_bytes -= size_bytes
-        self._bounds.release(member.count, size_bytes)
+        self._bounds.release(instances, size_bytes)
 
     # --- outcomes --------------------------------------------------------------------------------------------
 
@@ -181,23 +180,18 @@ class Engine:
         if not self._settle(batch, succeeded=True, now_ns=now_ns):
             return
         self._drain_rate.record(batch.instances, now_ns)
-        first, commands, reply = 0, self._commands, event.reply
+        first, answers, reply, in_flight, done = 0, [], event.reply, State.IN_FLIGHT, State.DONE
         for member in batch.members:
-            if member.state is State.IN_FLIGHT:
-                member.state = State.DONE
-                if isinstance(member, Part):
-                    self._rejoin(member, batch, (reply, first, member.count))
-                else:
-                    commands.append(Complete(member, batch, [(reply, first, member.count)]))
-            first += member.count
-
-    def _rejoin(self, part: Part, batch: Batch, piece: tuple[object, int, int]) -> None:
-        part.reply = piece
-        request = part.owner
-        parts = request.parts or []
-        if all(part.reply is not None for part in parts):
-            request.state = State.DONE
-            self._commands.append(Complete(request, batch, [part.reply for part in parts]))
+            count = member.count
+            if member.state is in_flight:
+                member.state = done
+                if not isinstance(member, Part):
+                    answers.append((member, [(reply, first, count)]))
+                elif pieces := _rejoin(member, (reply, first, count)):
+                    answers.append((member.owner, pieces))
+            first += count
+        if answers:
+            self._commands.append(Complete(batch, answers))
 
     def _failed(self, batch: Batch, failure: Failure, now_ns: int) -> None:
         if not self._settle(batch, succeeded=False, now_ns=now_ns):
@@ -297,10 +291,8 @@ class Engine:
         members = lane.take(flush.size)
         if lane.instances < self._policy.size_cap:
             self._full.pop(lane, None)
-        instances = 0
-        for member in members:
-            instances += member.count
-            self._unqueue(member)
+        instances = sum([member.count for member in members])
+        self._unqueue(instances, sum([member.size_bytes for member in members]))
         self._budget.earn()
         return Batch(next(self._batch_ids), lane.key, members, instances, flush.reason)
 
@@ -315,3 +307,14 @@ class Engine:
     def _wake_at(self, due_ns: int) -> None:
         if self._wakeup_ns is None or due_ns < self._wakeup_ns:
             self._wakeup_ns = due_ns
+
+
+def _rejoin(part: Part, piece: Piece) -> list[Piece]:
+    """Keep a part's piece of the answer; once it is the last, all pieces in order."""
+    part.reply = piece
+    request = part.owner
+    pieces = [part.reply for part in request.parts or () if part.reply is not None]
+    if len(pieces) < len(request.parts or ()):
+        return []
+    request.state = State.DONE
+    return pieces

@@ -44,13 +44,19 @@ class Lane:
     def take(self, max_instances: int) -> list[Member]:
         """Pop whole members from the head while they fit into ``max_instances``; always at least one."""
         taken: list[Member] = []
-        room = max_instances
-        while (member := self.head) is not None and (member.count <= room or not taken):
-            self._members.popleft()
-            member.state = State.IN_FLIGHT
-            taken.append(member)
-            room -= member.count
-            self.instances -= member.count
+        members, room = self._members, max_instances
+        queued, in_flight = State.QUEUED, State.IN_FLIGHT
+        while members:
+            member = members[0]
+            if member.state is queued:
+                count = member.count
+                if count > room and taken:
+                    break
+                member.state = in_flight
+                taken.append(member)
+                room -= count
+            members.popleft()
+        self.instances -= max_instances - room
         return taken
 
 

@@ -4,15 +4,16 @@ A `Request` is one caller's unit. A request of more instances than ``max_size`` 
 travel in different batches; its answer is complete when the last part's is. Everything in a queue or a batch is a
 `Member`: a request, or a part of one.
 
-These classes are mutable and slotted, not frozen: one is made per request, and a frozen dataclass of this size costs
-1.1 µs to make where a slotted one costs 0.4 µs (CPython 3.11).
+These classes are msgspec Structs, and mutable: one is made per request, in 0.1 µs where a slotted dataclass takes
+0.25 µs and a frozen one 1.1 µs (CPython 3.11).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeAlias
+
+import msgspec
 
 
 class State(IntEnum):
@@ -23,8 +24,7 @@ class State(IntEnum):
     DONE = 2  #: answered, rejected or cancelled: no further command names it
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One caller's request. ``payload`` and ``origin`` belong to whoever feeds the engine; it never looks at them."""
 
     id: int
@@ -33,10 +33,13 @@ class Request:
     size_bytes: int
     arrived_ns: int
     deadline_ns: int = 0  #: absolute; 0: the caller set none
-    payload: Any = field(default=None, repr=False)  # a caller's data: never in a log line
-    origin: Any = field(default=None, repr=False)
+    payload: Any = None
+    origin: Any = None
     state: State = State.QUEUED
     parts: list[Part] | None = None  #: set when the request was split over batches
+
+    def __repr__(self) -> str:  # without the payload: a caller's data is never in a log line
+        return f"<{type(self).__name__} {self.id}: {self.count} instances, {self.state.name.lower()}>"
 
     @property
     def first(self) -> int:
@@ -49,15 +52,17 @@ class Request:
         return self
 
 
-@dataclass(slots=True, eq=False)
-class Part:
+class Part(msgspec.Struct, eq=False):
     """``count`` instances of an oversized request, from index ``first`` on."""
 
     owner: Request
     first: int
     count: int
     state: State = State.QUEUED
-    reply: Any = field(default=None, repr=False)  #: this part's piece of the answer, once it is there
+    reply: Any = None  #: this part's piece of the answer, once it is there
+
+    def __repr__(self) -> str:
+        return f"<Part of {self.owner!r} from {self.first}: {self.count} instances, {self.state.name.lower()}>"
 
     @property
     def size_bytes(self) -> int:
@@ -82,20 +87,22 @@ def split(request: Request, max_size: int) -> list[Part]:
     return request.parts
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
+class Batch(msgspec.Struct, eq=False):
     """Members that share one backend call."""
 
     id: int
     lane_key: bytes
-    members: list[Member] = field(repr=False)
+    members: list[Member]
     instances: int
     reason: str
     dispatched_ns: int = 0
     attempt: int = 0  #: 0 for the first call, counted up by retries
     isolating: bool = False  #: one half of a batch that failed
     cause: str = ""  #: the failure that made this call necessary: a kind, or ``status_503``
-    live: int = field(default=0)  #: members still waiting for an answer
+    live: int = 0  #: members still waiting for an answer
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id}: {self.instances} instances of {len(self.members)} members, {self.reason}>"
 
     def __post_init__(self) -> None:
         self.live = len(self.members)

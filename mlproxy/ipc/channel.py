@@ -12,10 +12,9 @@ import mmap
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mlproxy.ipc.records import Kind
+from mlproxy.ipc.records import MORE, PIECE_HEADER
 from mlproxy.ipc.ring import RingConsumer, RingProducer
 
 
@@ -42,28 +41,23 @@ class DirectionFds(NamedTuple):
 class Sender:
     """The producing end of one direction, with a backlog for what the ring has no room for."""
 
-    def __init__(self, fds: DirectionFds, header: struct.Struct, padding: tuple[int, ...]) -> None:
+    def __init__(self, fds: DirectionFds, header: struct.Struct) -> None:
         self.fds = fds
-        self._ring = RingProducer(fds.map(), header)
-        self._padding = padding
+        self._ring = RingProducer(fds.map(), header.size)
         self._max_body_bytes = self._ring.max_body_bytes
-        self._backlog: deque[tuple[bytes | memoryview, tuple[Any, ...]]] = deque()
+        self._backlog: deque[tuple[bytes, bytes | memoryview]] = deque()
         self.backlog_bytes = 0
 
     def __repr__(self) -> str:
         return f"<Sender {self._ring!r}, backlog {len(self._backlog)} records, {self.backlog_bytes} bytes>"
 
-    def send(self, kind: int, body: bytes, *fields: Any) -> None:
+    def send(self, header: bytes, body: bytes) -> None:
         """Write a record, in several pieces when the body is large; what does not fit now waits in the backlog.
 
         The caller bounds the backlog by `backlog_bytes`, and calls `publish` once per loop turn.
         """
-        size = len(body)
-        if size > self._max_body_bytes:
-            self._send_in_pieces(kind, body, fields)
-        elif self._backlog or not self._ring.try_write(body, kind, size, *fields):
-            self._wait(body, (kind, size, *fields))
-            self._drain_backlog()
+        if self._backlog or len(body) > self._max_body_bytes or not self._ring.try_write(header, body):
+            self._send_in_pieces(header, body)
 
     def publish(self) -> None:
         """Tell the consumer about every record written since the last time."""
@@ -88,22 +82,21 @@ class Sender:
         for fd in self.fds:
             os.close(fd)
 
-    def _send_in_pieces(self, kind: int, body: bytes, fields: tuple[Any, ...]) -> None:
-        view, step = memoryview(body), self._max_body_bytes
-        self._wait(view[:step], (kind, len(body), *fields))
-        for start in range(step, len(body), step):
-            self._wait(view[start : start + step], (Kind.CHUNK, 0, *self._padding))
-        self._drain_backlog()
-
-    def _wait(self, body: bytes | memoryview, fields: tuple[Any, ...]) -> None:
-        self._backlog.append((body, fields))
+    def _send_in_pieces(self, header: bytes, body: bytes) -> None:
+        _, kind = PIECE_HEADER.unpack_from(header)
+        view, step, rest = memoryview(body), self._max_body_bytes, header[PIECE_HEADER.size :]
+        for start in range(0, max(1, len(body)), step):
+            piece = view[start : start + step]
+            more = MORE if start + step < len(body) else 0
+            self._backlog.append((PIECE_HEADER.pack(len(piece), kind | more) + rest, piece))
         self.backlog_bytes += len(body)
+        self._drain_backlog()
 
     def _drain_backlog(self) -> None:
         backlog, ring, credited = self._backlog, self._ring, False
         while backlog:
-            body, fields = backlog[0]
-            if ring.try_write(body, *fields):
+            header, body = backlog[0]
+            if ring.try_write(header, body):
                 backlog.popleft()
                 self.backlog_bytes -= len(body)
             elif credited:
@@ -128,28 +121,25 @@ class Receiver:
         # Credit is given in portions: one system call per eighth of the ring instead of one per loop turn. The
         # producer can always go on, because no record is larger than a quarter.
         self._credit_portion_bytes = self._ring.capacity_bytes // 8
-        self._partial: list[bytes] = []
-        self._partial_fields: tuple[Any, ...] = ()
-        self._partial_missing_bytes = 0
+        self._pieces: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"<Receiver {self._ring!r}>"
 
-    def receive(self) -> Iterator[tuple[tuple[Any, ...], bytes]]:
-        """Every record published since the last call: (header fields, whole body)."""
+    def receive(self) -> list[tuple[tuple[Any, ...], bytes]]:
+        """Every body that is whole since the last call: (header fields of its last record, body)."""
         try:
             published = os.eventfd_read(self.fds.data)
         except BlockingIOError:
-            return
-        read = self._ring.read
-        for _ in range(published):
-            fields, body = read()
-            if len(body) == fields[2] and not self._partial:
-                yield fields, body
-            elif self._append(fields, body):
-                yield self._whole()
-            if self._ring.freed_bytes >= self._credit_portion_bytes:
-                os.eventfd_write(self.fds.credit, self._ring.take_freed())
+            return []
+        ring = self._ring
+        freed_before = ring.freed_bytes
+        records = ring.read(published)
+        # Only a record of the largest size can have a continuation: mostly none of this burst can, and none is asked.
+        may_continue = ring.freed_bytes - freed_before >= ring.max_body_bytes
+        if ring.freed_bytes >= self._credit_portion_bytes:
+            os.eventfd_write(self.fds.credit, ring.take_freed())
+        return self._put_together(records) if self._pieces or may_continue else records
 
     def close(self) -> None:
         """Give up the memory and the descriptors."""
@@ -157,15 +147,14 @@ class Receiver:
         for fd in self.fds:
             os.close(fd)
 
-    def _append(self, fields: tuple[Any, ...], body: bytes) -> bool:
-        if not self._partial:
-            self._partial_fields = fields
-            self._partial_missing_bytes = fields[2]
-        self._partial.append(body)
-        self._partial_missing_bytes -= len(body)
-        return self._partial_missing_bytes == 0
-
-    def _whole(self) -> tuple[tuple[Any, ...], bytes]:
-        body = b"".join(self._partial)
-        self._partial = []
-        return self._partial_fields, body
+    def _put_together(self, records: list[tuple[tuple[Any, ...], bytes]]) -> list[tuple[tuple[Any, ...], bytes]]:
+        whole = []
+        for fields, body in records:
+            if fields[1] & MORE:
+                self._pieces.append(body)
+            elif self._pieces:
+                whole.append((fields, b"".join([*self._pieces, body])))
+                self._pieces = []
+            else:
+                whole.append((fields, body))
+        return whole

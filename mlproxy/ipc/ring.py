@@ -4,9 +4,9 @@ Neither side ever reads a cursor of the other. The producer knows how much is fr
 what it has copied out (credit); the consumer knows how much to read because it is *told* how many records were
 published. How both messages travel (an eventfd each) is `mlproxy.ipc.channel`'s business.
 
-Layout: records follow each other and never wrap. A record begins with a fixed header, a ``struct.Struct`` whose first
-field is the record's whole size in bytes; then comes the body. Where the rest of the ring is too short for a record,
-a size of 0 (or less than four bytes of room) says: go on at the start. The skipped bytes are freed with the record.
+Layout: records follow each other and never wrap. A record is a fixed header, a ``struct.Struct`` whose first field is
+the length of the body, and the body. Where the rest of the ring is too short for the next record, a length of `SKIP`
+(or a rest shorter than a header) says: go on at the start. The skipped bytes are freed with the record.
 """
 
 from __future__ import annotations
@@ -15,50 +15,49 @@ import mmap
 import struct
 from typing import Any
 
-_SKIP = struct.Struct("<I")
+SKIP = 0xFFFF_FFFF
+_SKIP_BYTES = struct.pack("<I", SKIP)
+
+
+def max_body_bytes(capacity_bytes: int, header_bytes: int) -> int:
+    """Largest body of one record. A quarter of the ring: the room lost before a wrap stays below a third."""
+    return capacity_bytes // 4 - header_bytes
 
 
 class RingProducer:
     """The writing end. Invariant: never overwrites a byte that the consumer has not given back."""
 
-    __slots__ = ("_header_bytes", "_memory", "_pack_into", "_position", "_unpublished", "capacity_bytes", "free_bytes")
+    __slots__ = ("_header_bytes", "_memory", "_position", "_unpublished", "capacity_bytes", "free_bytes", "max_body_bytes")
 
-    def __init__(self, memory: mmap.mmap, header: struct.Struct) -> None:
+    def __init__(self, memory: mmap.mmap, header_bytes: int) -> None:
         self._memory = memory
-        self._pack_into = header.pack_into
-        self._header_bytes = header.size
+        self._header_bytes = header_bytes
         self.capacity_bytes = len(memory)
         self.free_bytes = self.capacity_bytes
+        self.max_body_bytes = max_body_bytes(self.capacity_bytes, header_bytes)
         self._position = 0
         self._unpublished = 0
 
     def __repr__(self) -> str:
         return f"<RingProducer {self.free_bytes}/{self.capacity_bytes} bytes free, {self._unpublished} unpublished>"
 
-    @property
-    def max_body_bytes(self) -> int:
-        """Largest body of one record. A quarter of the ring: the room lost before a wrap stays below a third."""
-        return self.capacity_bytes // 4 - self._header_bytes
-
-    def try_write(self, body: bytes | memoryview, *fields: Any) -> bool:
-        """Write one record with ``fields`` after the size in its header, or return False when there is no room."""
-        size = self._header_bytes + len(body)
-        position = self._position
-        needed = size
+    def try_write(self, header: bytes, body: bytes | memoryview) -> bool:
+        """Write one record, or return False when there is no room. ``header`` begins with the body's length."""
+        memory, position, header_bytes = self._memory, self._position, self._header_bytes
+        needed = size = header_bytes + len(body)
         to_end = self.capacity_bytes - position
         if size > to_end:
             needed += to_end
         if needed > self.free_bytes:
             return False
-        memory = self._memory
         if size > to_end:
-            if to_end >= _SKIP.size:
-                _SKIP.pack_into(memory, position, 0)
+            if to_end >= header_bytes:
+                memory[position : position + 4] = _SKIP_BYTES
             position = 0
-        self._pack_into(memory, position, size, *fields)
-        end = position + size
-        memory[position + self._header_bytes : end] = body
-        self._position = end
+        body_at = position + header_bytes
+        memory[position:body_at] = header
+        self._position = end = position + size
+        memory[body_at:end] = body
         self.free_bytes -= needed
         self._unpublished += 1
         return True
@@ -80,41 +79,43 @@ class RingProducer:
 class RingConsumer:
     """The reading end. Reads exactly the records that were published, and counts the bytes they free."""
 
-    __slots__ = ("_freed_bytes", "_header_bytes", "_memory", "_position", "_unpack_from", "capacity_bytes")
+    __slots__ = (
+        "_header_bytes", "_memory", "_position", "_unpack_from", "capacity_bytes", "freed_bytes", "max_body_bytes",
+    )  # fmt: skip
 
     def __init__(self, memory: mmap.mmap, header: struct.Struct) -> None:
         self._memory = memory
         self._unpack_from = header.unpack_from
         self._header_bytes = header.size
         self.capacity_bytes = len(memory)
+        self.max_body_bytes = max_body_bytes(self.capacity_bytes, header.size)
         self._position = 0
-        self._freed_bytes = 0
+        self.freed_bytes = 0  #: read and not yet given back
 
     def __repr__(self) -> str:
-        return f"<RingConsumer at {self._position}/{self.capacity_bytes}, {self._freed_bytes} bytes to give back>"
+        return f"<RingConsumer at {self._position}/{self.capacity_bytes}, {self.freed_bytes} bytes to give back>"
 
-    def read(self) -> tuple[tuple[Any, ...], bytes]:
-        """The next published record: its header's fields (the size first) and its body, copied out."""
-        memory, position = self._memory, self._position
-        to_end = self.capacity_bytes - position
-        if to_end < _SKIP.size or memory[position : position + 4] == b"\0\0\0\0":
-            self._freed_bytes += to_end
-            position = 0
-        fields = self._unpack_from(memory, position)
-        size = fields[0]
-        end = position + size
-        self._position = end
-        self._freed_bytes += size
-        return fields, memory[position + self._header_bytes : end]
-
-    @property
-    def freed_bytes(self) -> int:
-        """Bytes read and not yet given back."""
-        return self._freed_bytes
+    def read(self, count: int) -> list[tuple[tuple[Any, ...], bytes]]:
+        """The next ``count`` records, which must have been published: (header's fields, body copied out) of each."""
+        memory, unpack_from, header_bytes = self._memory, self._unpack_from, self._header_bytes
+        position, last_header = self._position, self.capacity_bytes - header_bytes
+        records = []
+        for _ in range(count):
+            if position > last_header or (fields := unpack_from(memory, position))[0] == SKIP:
+                self.freed_bytes += self.capacity_bytes - position
+                position = 0
+                fields = unpack_from(memory, 0)
+            body_at = position + header_bytes
+            end = body_at + fields[0]
+            records.append((fields, memory[body_at:end]))
+            self.freed_bytes += end - position
+            position = end
+        self._position = position
+        return records
 
     def take_freed(self) -> int:
         """Bytes read since the last call: the credit to give now."""
-        freed_bytes, self._freed_bytes = self._freed_bytes, 0
+        freed_bytes, self.freed_bytes = self.freed_bytes, 0
         return freed_bytes
 
     def close(self) -> None:

@@ -41,7 +41,10 @@ class JsonList:
         return ParsedRequest(text[1:-1], count, b"", False)
 
     def join(self, lane_key: bytes, items: Sequence[bytes]) -> list[bytes]:
-        return [b"[", b", ".join(items), b"]"]
+        buffers = [b", "] * (2 * len(items) + 1)
+        buffers[0], buffers[-1] = b"[", b"]"
+        buffers[1::2] = items
+        return buffers
 
     def split_items(self, items: bytes) -> list[bytes]:
         return split_elements(b"[%b]" % items)

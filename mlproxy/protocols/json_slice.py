@@ -52,7 +52,10 @@ def check_utf8(text: bytes) -> None:
 
 def count_elements(array: bytes | memoryview) -> int:
     """How many elements the array has; `JsonError` unless it is exactly one well-formed array."""
-    return len(_tolerating(_elements, array)[0])
+    try:
+        return len(_elements(array))
+    except (msgspec.DecodeError, RecursionError):
+        return len(_tolerating(_elements, array)[0])
 
 
 def split_elements(array: bytes | memoryview) -> list[bytes]:

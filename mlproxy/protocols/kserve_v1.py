@@ -12,28 +12,42 @@ from mlproxy.protocols.codec import ParsedRequest, SplitReply
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
-    Span,
     check_utf8,
     count_elements,
     split_elements,
     split_members,
 )  # fmt: skip
 
-_PLAIN_REQUEST = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"instances"[ \t\n\r]*:[ \t\n\r]*\[')
-_PLAIN_REPLY = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"predictions"[ \t\n\r]*:[ \t\n\r]*\[')
+#: From here on a view costs less than a copy (0.28 µs for any size; a copy 0.1 µs for 40 B, 12 µs for 150 KiB).
+_VIEW_FROM_BYTES = 8192
 
 
-def _plain_array(head: re.Pattern[bytes], body: bytes) -> Span | None:
-    """The array of an object that looks as if it had only the one member in ``head``.
+class _OnlyMember:
+    """Finds the array of an object that looks as if it had no other member: ``{"<key>": [ … ]}``.
 
-    If the array from the head's bracket to the last bracket of the body is well-formed by itself, and only a brace
+    If the array from the opening's bracket to the last bracket of the body is well-formed by itself, and only a brace
     follows, then the body is exactly that object: no second member and no second key can hide in between.
     """
-    match = head.match(body)
-    end = body.rfind(b"]") + 1
-    if match is None or body[end:].strip(WHITESPACE) != b"}":
-        return None
-    return Span(match.end() - 1, end)
+
+    def __init__(self, key: bytes) -> None:
+        # How nearly everybody writes it: found by a lookup (0.1 µs), everything else by the expression (0.4 µs).
+        self._usual = frozenset({b'{"%b":' % key, b'{"%b": ' % key})
+        self._opening = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"%b"[ \t\n\r]*:[ \t\n\r]*\[' % key)
+
+    def array(self, body: bytes) -> tuple[int, int] | None:
+        """Where the array starts and ends; still to be checked."""
+        start = body.find(b"[", 0, 32)
+        if body[:start] in self._usual and body.endswith(b"]}"):
+            return start, len(body) - 1
+        opening = self._opening.match(body)
+        end = body.rfind(b"]") + 1
+        if opening is None or body[end:].strip(WHITESPACE) != b"}":
+            return None
+        return opening.end() - 1, end
+
+
+_INSTANCES = _OnlyMember(b"instances")
+_PREDICTIONS = _OnlyMember(b"predictions")
 
 
 class KServeV1:
@@ -43,68 +57,84 @@ class KServeV1:
 
     def parse_request(self, body: bytes) -> ParsedRequest:
         try:
-            check_utf8(body)
-            span = _plain_array(_PLAIN_REQUEST, body)
-            if span is not None:
-                try:
-                    count = count_elements(memoryview(body)[span.start : span.end])
-                except JsonError:
-                    pass  # not plain after all, or malformed: the whole walk below tells, and says where
-                else:
-                    return _request(body, span, count, b"")
-            return self._parse_whole(body)
+            if not body.isascii():
+                check_utf8(body)
+            return _parse_only_member(body) or _parse_members(body)
         except JsonError as error:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
 
     def join(self, lane_key: bytes, items: Sequence[bytes]) -> list[bytes]:
-        return [b'{%b"instances": [' % lane_key, b", ".join(items), b"]}"]
+        buffers = [b", "] * (2 * len(items) + 1)
+        buffers[0], buffers[-1] = b'{%b"instances": [' % lane_key, b"]}"
+        buffers[1::2] = items
+        return buffers
 
     def split_items(self, items: bytes) -> list[bytes]:
         return split_elements(b"[%b]" % items)
 
     def split_reply(self, body: bytes) -> SplitReply:
         try:
-            span = _plain_array(_PLAIN_REPLY, body)
-            if span is not None:
-                try:
-                    return _reply(body, span)
-                except JsonError:
-                    pass  # as in parse_request
-            span = split_members(body).get("predictions")
-            if span is None or body[span.start : span.start + 1] != b"[":
-                raise BackendContract("the backend's reply has no array `predictions`")
-            return _reply(body, span)
+            return _split_only_member(body) or _split_members(body)
         except JsonError as error:
             raise BackendContract(f"the backend's reply is not valid JSON: {error}") from None
 
     def render(self, reply: SplitReply, items: Sequence[bytes], bare: bool) -> bytes:
         return b"%b%b%b" % (reply.prefix, items[0] if len(items) == 1 else b", ".join(items), reply.suffix)
 
-    def _parse_whole(self, body: bytes) -> ParsedRequest:
-        if not body.lstrip(WHITESPACE).startswith(b"{"):
-            if not body.strip(WHITESPACE):
-                raise BadRequest('the body is empty; send {"instances": [...]}')
-            raise BadRequest('the body must be a JSON object: {"instances": [...]}')
-        members = split_members(body)
-        span = members.pop("instances", None)
-        if span is None:
-            hint = "; columnar `inputs` are not supported, send rows in `instances`" if "inputs" in members else ""
-            raise BadRequest(f"`instances` is missing{hint}")
-        if body[span.start : span.start + 1] != b"[":
-            raise BadRequest("`instances` must be an array")
-        count = count_elements(memoryview(body)[span.start : span.end])
-        key = b"".join(
-            b"%b: %b, " % (orjson.dumps(name), body[other.start : other.end]) for name, other in sorted(members.items())
-        )
-        return _request(body, span, count, key)
+
+def _parse_only_member(body: bytes) -> ParsedRequest | None:
+    span = _INSTANCES.array(body)
+    if span is None:
+        return None
+    start, end = span
+    try:
+        count = count_elements(body[start:end] if len(body) < _VIEW_FROM_BYTES else memoryview(body)[start:end])
+    except JsonError:
+        return None  # other members, or malformed: the walk over all members tells which, and where
+    return _request(body, span, count, b"")
 
 
-def _request(body: bytes, array: Span, count: int, lane_key: bytes) -> ParsedRequest:
+def _parse_members(body: bytes) -> ParsedRequest:
+    if not body.lstrip(WHITESPACE).startswith(b"{"):
+        if not body.strip(WHITESPACE):
+            raise BadRequest('the body is empty; send {"instances": [...]}')
+        raise BadRequest('the body must be a JSON object: {"instances": [...]}')
+    members = split_members(body)
+    span = members.pop("instances", None)
+    if span is None:
+        hint = "; columnar `inputs` are not supported, send rows in `instances`" if "inputs" in members else ""
+        raise BadRequest(f"`instances` is missing{hint}")
+    if body[span.start : span.start + 1] != b"[":
+        raise BadRequest("`instances` must be an array")
+    count = count_elements(memoryview(body)[span.start : span.end])
+    key = b"".join(
+        b"%b: %b, " % (orjson.dumps(name), body[other.start : other.end]) for name, other in sorted(members.items())
+    )
+    return _request(body, span, count, key)
+
+
+def _request(body: bytes, array: tuple[int, int], count: int, lane_key: bytes) -> ParsedRequest:
     if not count:
         raise BadRequest("`instances` is empty; send at least one instance")
-    return ParsedRequest(body[array.start + 1 : array.end - 1], count, lane_key, False)
+    start, end = array
+    return ParsedRequest(body[start + 1 : end - 1], count, lane_key, False)
 
 
-def _reply(body: bytes, array: Span) -> SplitReply:
-    items = split_elements(memoryview(body)[array.start : array.end])
-    return SplitReply(body[: array.start + 1], items, body[array.end - 1 :])
+def _split_only_member(body: bytes) -> SplitReply | None:
+    span = _PREDICTIONS.array(body)
+    try:
+        return None if span is None else _reply(body, span)
+    except JsonError:
+        return None  # as above
+
+
+def _split_members(body: bytes) -> SplitReply:
+    span = split_members(body).get("predictions")
+    if span is None or body[span.start : span.start + 1] != b"[":
+        raise BackendContract("the backend's reply has no array `predictions`")
+    return _reply(body, span)
+
+
+def _reply(body: bytes, array: tuple[int, int]) -> SplitReply:
+    start, end = array
+    return SplitReply(body[: start + 1], split_elements(memoryview(body)[start:end]), body[end - 1 :])

@@ -174,9 +174,10 @@ class EngineMachine(RuleBasedStateMachine):
                     self.calls[batch.id] = batch
                 case Abort(batch):
                     del self.calls[batch.id]
-                case Complete(request, _, pieces):
-                    self._end(request, command)
-                    self._check_pieces(request, pieces)
+                case Complete(_, answers):
+                    for request, pieces in answers:
+                        self._end(request, command)
+                        self._check_pieces(request, pieces)
                 case Reject(request, _):
                     self._end(request, command)
                 case Relay(request, failure):

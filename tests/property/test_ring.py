@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import REPLY_HEADER, REPLY_PADDING, Kind
+from mlproxy.ipc.records import REPLY_HEADER, Kind
 from mlproxy.ipc.ring import RingConsumer, RingProducer
 
 HEADER = struct.Struct("<IBI")
@@ -24,7 +24,7 @@ class RingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         memory = mmap.mmap(-1, 4096)
-        self.producer = RingProducer(memory, HEADER)
+        self.producer = RingProducer(memory, HEADER.size)
         self.consumer = RingConsumer(memory, HEADER)
         self.written: deque[tuple[int, bytes]] = deque()
         self.published = 0
@@ -33,7 +33,7 @@ class RingMachine(RuleBasedStateMachine):
     @rule(size=st.integers(0, 1015), fill=st.integers(0, 255))
     def write(self, size: int, fill: int) -> None:
         body = bytes([fill]) * size
-        if self.producer.try_write(body, 7, self.count):
+        if self.producer.try_write(HEADER.pack(size, 7, self.count), body):
             self.written.append((self.count, body))
             self.count += 1
         else:
@@ -43,13 +43,13 @@ class RingMachine(RuleBasedStateMachine):
     def publish(self) -> None:
         self.published += self.producer.take_unpublished()
 
-    @rule()
-    def read(self) -> None:
-        if self.published:
-            (_, kind, number), body = self.consumer.read()
-            assert kind == 7
-            assert (number, body) == self.written.popleft()
-            self.published -= 1
+    @rule(most=st.integers(1, 5))
+    def read(self, most: int) -> None:
+        if count := min(most, self.published):
+            for (_, kind, number), body in self.consumer.read(count):
+                assert kind == 7
+                assert (number, body) == self.written.popleft()
+            self.published -= count
 
     @rule()
     def credit(self) -> None:
@@ -67,7 +67,7 @@ class DirectionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         fds = DirectionFds.create("test", 4096)
-        self.sender = Sender(fds, REPLY_HEADER, REPLY_PADDING)
+        self.sender = Sender(fds, REPLY_HEADER)
         self.receiver = Receiver(DirectionFds(*(os.dup(fd) for fd in fds)), REPLY_HEADER)
         self.sent: deque[tuple[int, bytes]] = deque()
         self.count = 0
@@ -75,7 +75,7 @@ class DirectionMachine(RuleBasedStateMachine):
     @rule(size=st.one_of(st.integers(0, 200), st.integers(0, 20_000)))
     def send(self, size: int) -> None:
         body = self.count.to_bytes(4, "little") * (size // 4 + 1)
-        self.sender.send(Kind.ANSWER, body, 200, 1, self.count, 0, 0)
+        self.sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWER, 200, 1, self.count, 0, 0), body)
         self.sent.append((self.count, body))
         self.count += 1
 
@@ -93,7 +93,7 @@ class DirectionMachine(RuleBasedStateMachine):
 
     def _check_received(self) -> None:
         for fields, body in self.receiver.receive():
-            assert (fields[5], body) == self.sent.popleft()
+            assert (fields[4], body) == self.sent.popleft()
 
     def teardown(self) -> None:
         for _ in range(1000):  # each round frees at least an eighth of the ring

@@ -24,6 +24,7 @@ from mlproxy.engine import (
     Failed,
     Failure,
     Part,
+    Piece,
     Reject,
     Relay,
 )  # fmt: skip
@@ -117,9 +118,8 @@ class EndpointRuntime:
                 self._measure(event, now_ns)
         for command in self.engine.handle(events, now_ns):
             match command:
-                case Complete(request, batch, pieces):
-                    self._complete(request, batch, pieces, now_ns)
-                    touched.add(request.origin)
+                case Complete(batch, answers):
+                    self._complete(batch, answers, now_ns, touched)
                 case Dispatch(batch):
                     self._dispatch(batch)
                 case Reject(request, error):
@@ -136,14 +136,20 @@ class EndpointRuntime:
                         call.abort()
         self._gauge()
 
-    def _complete(self, request: Any, batch: Batch, pieces: list[tuple[Any, int, int]], now_ns: int) -> None:
-        items = [item for reply, first, count in pieces for item in reply.items[first : first + count]]
-        body = self._codec.render(pieces[-1][0], items, request.bare)
-        dispatched_ns = batch.dispatched_ns
-        request.origin.answer(
-            request, Kind.ANSWER, body, 200, batch.instances, dispatched_ns - request.arrived_ns,
-            now_ns - dispatched_ns,
-        )  # fmt: skip
+    def _complete(
+        self, batch: Batch, answers: list[tuple[Any, list[Piece]]], now_ns: int, touched: set[WorkerLink]
+    ) -> None:
+        render, instances, dispatched_ns = self._codec.render, batch.instances, batch.dispatched_ns
+        backend_ns = now_ns - dispatched_ns
+        for request, pieces in answers:
+            reply, first, count = pieces[0]
+            items = reply.items[first : first + count]
+            for reply, first, count in pieces[1:]:
+                items += reply.items[first : first + count]
+            link = request.origin
+            body = render(reply, items, request.bare)
+            link.answer(request, Kind.ANSWER, body, 200, instances, dispatched_ns - request.arrived_ns, backend_ns)
+            touched.add(link)
 
     def _dispatch(self, batch: Batch) -> None:
         items: list[bytes] = []

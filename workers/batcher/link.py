@@ -6,21 +6,22 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import orjson
 
 from mlproxy.engine import Request
 from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REPLY_PADDING, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
 from mlproxy.ipc.rendezvous import Offer
 
 logger = logging.getLogger("mlproxy.batcher")
 
+_pack = REPLY_HEADER.pack
+_REQUEST = int(Kind.REQUEST)  # a plain integer: compared per request
 
-@dataclass(slots=True, eq=False)
-class LinkedRequest(Request):
+
+class LinkedRequest(Request, eq=False):
     """A request that came over a link; ``origin`` is the link, ``payload`` the items."""
 
     bare: bool = False
@@ -47,7 +48,7 @@ class WorkerLink:
         self._on_cancel = on_cancel
         self._on_closed = on_closed
         self._requests = Receiver(offer.requests, REQUEST_HEADER)
-        self._replies = Sender(offer.replies, REPLY_HEADER, REPLY_PADDING)
+        self._replies = Sender(offer.replies, REPLY_HEADER)
         self._unanswered: dict[int, LinkedRequest] = {}
         self._watching_credit = False
         self.open = True
@@ -63,7 +64,8 @@ class WorkerLink:
     ) -> None:  # fmt: skip
         """Queue a reply record; `flush` publishes it."""
         if self._unanswered.pop(request.id, None) is not None and self.open:
-            self._replies.send(kind, body, status, batch_size, request.id, queue_ns, backend_ns)
+            header = _pack(len(body), kind, status, batch_size, request.id, queue_ns, backend_ns)
+            self._replies.send(header, body)
 
     def reject(self, request: Request, error: ProxyError) -> None:
         """Answer with one of the proxy's own errors; the worker renders it."""
@@ -97,8 +99,8 @@ class WorkerLink:
     def _receive(self) -> None:
         unanswered, on_request = self._unanswered, self._on_request
         for fields, body in self._requests.receive():
-            _, kind, _, flags, endpoint, key_bytes, count, request_id, arrived_ns, deadline_ns = fields
-            if kind == Kind.REQUEST:
+            _, kind, flags, endpoint, key_bytes, count, request_id, arrived_ns, deadline_ns = fields
+            if kind == _REQUEST:
                 # Positional and slotted: this line runs once per request.
                 request = LinkedRequest(
                     request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns,

@@ -15,7 +15,7 @@ import orjson
 
 from mlproxy.errors import BackendUnavailable, Overloaded, ProxyError, SuspectRequest, error_from_slug
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, REQUEST_PADDING, Kind
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
 from mlproxy.ipc.rendezvous import offer_channel
 from mlproxy.protocols import ParsedRequest
 from workers.ingress.cycle import PredictCycle
@@ -25,6 +25,9 @@ logger = logging.getLogger("mlproxy.ingress")
 #: In flight in this many batcher deaths, a request may be what kills the batcher (DESIGN §4).
 SUSPECT_DEATHS = 2
 RECONNECT_PAUSE_S = 0.1
+
+_pack = REQUEST_HEADER.pack
+_REQUEST, _ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: packed and compared per request
 
 
 class BatcherClient:
@@ -82,16 +85,18 @@ class BatcherClient:
     def cancel(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` left."""
         if self._forget(cycle.ring_id) is not None and cycle.sent and self._requests is not None:
-            self._requests.send(Kind.CANCEL, b"", 0, 0, 0, 0, cycle.ring_id, 0, 0)
+            self._requests.send(_pack(0, Kind.CANCEL, 0, 0, 0, 0, cycle.ring_id, 0, 0), b"")
             self._schedule_publish()
 
     def _send(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
         assert self._requests is not None
-        key = parsed.lane_key
-        self._requests.send(
-            Kind.REQUEST, key + parsed.items if key else parsed.items, BARE if parsed.bare else 0,
-            cycle.route.index, len(key), parsed.instances, cycle.ring_id, cycle.arrived_ns, cycle.deadline_ns,
+        key, items = parsed.lane_key, parsed.items
+        body = key + items if key else items
+        header = _pack(
+            len(body), _REQUEST, BARE if parsed.bare else 0, cycle.route.index, len(key), parsed.instances,
+            cycle.ring_id, cycle.arrived_ns, cycle.deadline_ns,
         )  # fmt: skip
+        self._requests.send(header, body)
         cycle.sent = True
         if not self._publish_scheduled:
             self._schedule_publish()
@@ -131,11 +136,11 @@ class BatcherClient:
     def _receive(self) -> None:
         assert self._replies is not None
         forget, on_answer = self._forget, self._on_answer
-        for (_, kind, _, status, batch_size, ring_id, queue_ns, backend_ns), body in self._replies.receive():
+        for (_, kind, status, batch_size, ring_id, queue_ns, backend_ns), body in self._replies.receive():
             cycle = forget(ring_id)
             if cycle is None:
                 continue  # its caller left while the answer was on its way
-            if kind == Kind.ANSWER:
+            if kind == _ANSWER:
                 on_answer(cycle, body, batch_size, queue_ns, backend_ns)
             elif kind == Kind.RELAY:
                 content_type, _, own_body = body.partition(b"\0")
@@ -153,7 +158,7 @@ class BatcherClient:
             logger.warning("no rendezvous error=%s", error)
             self._loop.call_later(RECONNECT_PAUSE_S, self.connect)
             return
-        self._requests = Sender(offer.requests, REQUEST_HEADER, REQUEST_PADDING)
+        self._requests = Sender(offer.requests, REQUEST_HEADER)
         self._replies = Receiver(offer.replies, REPLY_HEADER)
         self._loop.add_reader(self._peer.fileno(), self._peer_spoke)
         self._loop.add_reader(offer.replies.data, self._receive)

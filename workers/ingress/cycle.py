@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 if TYPE_CHECKING:
     from mlproxy.errors import ProxyError
@@ -18,7 +20,7 @@ class _NoEvent:
         """Nobody waits."""
 
 
-class PredictCycle:
+class PredictCycle(msgspec.Struct, eq=False):
     """A prediction from its head to its answer.
 
     It stands where Uvicorn keeps its ``RequestResponseCycle`` (``response_complete``, ``keep_alive``, ``disconnected``
@@ -26,33 +28,26 @@ class PredictCycle:
     connection with a pending prediction as busy.
     """
 
-    __slots__ = (
-        "arrived_ns", "body_complete", "chunks", "deadline_ns", "deaths", "disconnected", "error",
-        "expects_continue", "keep_alive", "parsed", "problem_json", "protocol", "received_bytes", "request_id",
-        "response_complete", "ring_id", "route", "sent",
-    )  # fmt: skip
+    message_event: ClassVar[_NoEvent] = _NoEvent()
 
-    message_event = _NoEvent()
-
-    def __init__(self, protocol: IngressProtocol, route: Route, keep_alive: bool) -> None:
-        self.protocol = protocol
-        self.route = route
-        self.keep_alive = keep_alive
-        self.request_id = b""
-        self.chunks: list[bytes] = []
-        self.received_bytes = 0
-        self.body_complete = False
-        self.response_complete = False
-        self.disconnected = False
-        self.expects_continue = False
-        self.problem_json = False
-        self.arrived_ns = 0
-        self.deadline_ns = 0
-        self.error: ProxyError | None = None
-        self.parsed: ParsedRequest | None = None
-        self.ring_id = 0
-        self.sent = False  # to the batcher that is alive now
-        self.deaths = 0  # batchers that died while this was with them
+    protocol: IngressProtocol
+    route: Route
+    keep_alive: bool
+    arrived_ns: int
+    deadline_ns: int = 0  #: absolute; 0: the caller set none
+    request_id: bytes = b""
+    chunks: list[bytes] = []  # noqa: RUF012 - a Struct copies it
+    received_bytes: int = 0
+    body_complete: bool = False
+    response_complete: bool = False
+    disconnected: bool = False
+    expects_continue: bool = False
+    problem_json: bool = False
+    error: ProxyError | None = None  #: refused already; answered when its turn on the connection comes
+    parsed: ParsedRequest | None = None  #: kept until it is answered, to be sent again if the batcher dies
+    ring_id: int = 0
+    sent: bool = False  #: to the batcher that is alive now
+    deaths: int = 0  #: batchers that died while this was with them
 
     def __repr__(self) -> str:
         state = "answered" if self.response_complete else "complete" if self.body_complete else "receiving"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from mlproxy.config import Configuration
@@ -44,9 +45,8 @@ class Door:
         self._server_state = server_state
         self._headers_source: object = None
         self._headers = b""
-        # Unique without a random number per request: random per process, then counted.
-        self._id_prefix = os.urandom(8).hex().encode()
-        self._id_count = 0
+        #: An id for a caller that brought none. Random per process, then counted: no random number per request.
+        self.new_request_id = map((os.urandom(8).hex().encode() + b"%016x").__mod__, count(1)).__next__
         self.client = BatcherClient(
             loop,
             address=rendezvous,
@@ -73,11 +73,6 @@ class Door:
             self._headers_source = source
             self._headers = b"".join(b"%b: %b\r\n" % header for header in source)
         return self._headers
-
-    def new_request_id(self) -> bytes:
-        """An id for a caller that brought none."""
-        self._id_count += 1
-        return b"%b%016x" % (self._id_prefix, self._id_count)
 
     def admit(self, cycle: PredictCycle, body: bytes) -> None:
         """Validate a body and send it on its way. Raises the error that refuses it."""

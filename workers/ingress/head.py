@@ -35,7 +35,7 @@ _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
 #: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
 _READ = frozenset({
-    b"content-length", b"content-type", b"content-encoding", b"x-request-id", b"expect", b"accept",
+    b"content-length", b"content-type", b"content-encoding", b"x-request-id", b"expect", b"accept", b"connection",
     *_BUDGET_HEADERS,
 })  # fmt: skip
 
@@ -44,7 +44,24 @@ def read(
     cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_bytes: int, max_header_bytes: int
 ) -> None:
     """Take over what concerns a prediction. Raises the error that refuses the request before its body is read."""
-    found = {name: value for name, value in headers if name in _READ}
+    found = {}
+    for name, value in headers:
+        if name in _READ:
+            found[name] = value
+    content_type = found.pop(b"content-type", b"application/json")
+    size_bytes = int(found.pop(b"content-length", b"0"))
+    if found:
+        _read_rest(cycle, found)
+    if len(headers) > 16 and sum(len(name) + len(value) + 4 for name, value in headers) > max_header_bytes:
+        raise HeaderTooLarge(f"the head exceeds limits.header ({format_size(max_header_bytes)})")
+    if content_type not in _JSON_TYPES:
+        _check_type(content_type)
+    if size_bytes > max_body_bytes:
+        raise too_large(max_body_bytes)
+
+
+def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
+    """What only some callers send."""
     request_id = found.get(b"x-request-id")
     if request_id is not None and _REQUEST_ID.fullmatch(request_id):
         cycle.request_id = request_id
@@ -52,16 +69,11 @@ def read(
         cycle.problem_json = b"application/problem+json" in found[b"accept"].lower()
     if b"expect" in found:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
-    if len(headers) > 16 and sum(len(name) + len(value) + 4 for name, value in headers) > max_header_bytes:
-        raise HeaderTooLarge(f"the head exceeds limits.header ({format_size(max_header_bytes)})")
-    content_type = found.get(b"content-type")
-    if content_type is not None and content_type not in _JSON_TYPES:
-        _check_type(content_type)
+    if b"connection" in found and cycle.protocol.parser.get_http_version() == "1.0":
+        cycle.keep_alive = False  # granting it would take a header that HTTP/1.1 does not have
     if found.get(b"content-encoding", b"identity") != b"identity":
         encoding = found[b"content-encoding"].decode("latin-1")
         raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
-    if int(found.get(b"content-length", b"0")) > max_body_bytes:
-        raise too_large(max_body_bytes)
     for name in _BUDGET_HEADERS:
         if name in found:
             budget_ns = _budget_ns(name, found[name])

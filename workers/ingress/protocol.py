@@ -92,8 +92,7 @@ class IngressProtocol(HttpToolsProtocol):
         if route is None or parser.get_method() != b"POST":
             self._leave_to_app()
             return
-        cycle = PredictCycle(self, route, parser.should_keep_alive() and parser.get_http_version() != "1.0")
-        cycle.arrived_ns = time.monotonic_ns()
+        cycle = PredictCycle(self, route, parser.should_keep_alive(), time.monotonic_ns())
         try:
             head.read(cycle, self.headers, self._max_body_bytes, self._max_header_bytes)
         except ProxyError as error:
@@ -146,9 +145,8 @@ class IngressProtocol(HttpToolsProtocol):
     def _admit(self, cycle: PredictCycle) -> None:
         if cycle.response_complete:
             return
-        chunks = cycle.chunks
+        chunks, cycle.chunks = cycle.chunks, []
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        cycle.chunks = chunks[:0]
         try:
             self._door.admit(cycle, body)
         except ProxyError as error:
@@ -188,10 +186,9 @@ class IngressProtocol(HttpToolsProtocol):
         """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
         self.server_state.total_requests += 1
         self.active_tick = self._door.tick
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
+        if self.flow.read_paused and not self.transport.is_closing():
+            self.flow.resume_reading()
+        if self.pipeline and not self.transport.is_closing():
             waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
             cycle, app = waiting
             if isinstance(cycle, PredictCycle):
