@@ -77,7 +77,7 @@ class Balancer:
         return f"<Balancer {self._upstreams!r}>"
 
     def send(
-        self, path: bytes, headers: bytes, body: Sequence[bytes], timeout_ns: int,
+        self, path: bytes, headers: bytes, body: Sequence[bytes | memoryview], timeout_ns: int,
         on_done: Callable[[BackendResponse | BackendFailure], None],
     ) -> BackendCall:  # fmt: skip
         """As `ConnectionPool.send`, to the URL that suits best now."""

@@ -32,7 +32,9 @@ class BackendCall:
 
     __slots__ = ("_on_done", "connection", "done", "on_abort", "request", "restarted", "timer")
 
-    def __init__(self, request: Sequence[bytes], on_done: Callable[[BackendResponse | BackendFailure], None]) -> None:
+    def __init__(
+        self, request: Sequence[bytes | memoryview], on_done: Callable[[BackendResponse | BackendFailure], None]
+    ) -> None:
         self.request = request
         self._on_done = on_done
         self.timer: asyncio.TimerHandle | None = None  #: the call's time-out; its pool arms it

@@ -60,7 +60,7 @@ class ConnectionPool:
         self,
         path: bytes,
         headers: bytes,
-        body: Sequence[bytes],
+        body: Sequence[bytes | memoryview],
         timeout_ns: int,
         on_done: Callable[[BackendResponse | BackendFailure], None],
     ) -> BackendCall:

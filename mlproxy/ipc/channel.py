@@ -51,7 +51,7 @@ class Sender:
     def __repr__(self) -> str:
         return f"<Sender {self._ring!r}, backlog {len(self._backlog)} records, {self.backlog_bytes} bytes>"
 
-    def send(self, header: bytes, body: bytes) -> None:
+    def send(self, header: bytes, body: bytes | memoryview) -> None:
         """Write a record, in several pieces when the body is large; what does not fit now waits in the backlog.
 
         The caller bounds the backlog by `backlog_bytes`, and calls `publish` once per loop turn.
@@ -82,7 +82,7 @@ class Sender:
         for fd in self.fds:
             os.close(fd)
 
-    def _send_in_pieces(self, header: bytes, body: bytes) -> None:
+    def _send_in_pieces(self, header: bytes, body: bytes | memoryview) -> None:
         _, kind = PIECE_HEADER.unpack_from(header)
         view, step, rest = memoryview(body), self._max_body_bytes, header[PIECE_HEADER.size :]
         for start in range(0, max(1, len(body)), step):

@@ -27,7 +27,15 @@ def max_body_bytes(capacity_bytes: int, header_bytes: int) -> int:
 class RingProducer:
     """The writing end. Invariant: never overwrites a byte that the consumer has not given back."""
 
-    __slots__ = ("_header_bytes", "_memory", "_position", "_unpublished", "capacity_bytes", "free_bytes", "max_body_bytes")
+    __slots__ = (
+        "_header_bytes",
+        "_memory",
+        "_position",
+        "_unpublished",
+        "capacity_bytes",
+        "free_bytes",
+        "max_body_bytes",
+    )
 
     def __init__(self, memory: mmap.mmap, header_bytes: int) -> None:
         self._memory = memory

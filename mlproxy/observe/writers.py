@@ -7,7 +7,7 @@ processes together.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mlproxy.observe.catalogue import METRICS
 from mlproxy.observe.page import MetricPage
@@ -32,6 +32,13 @@ class Histogram:
         words = self._words
         words[self._first + bisect_left(self._buckets, amount)] += 1
         words[self._beyond + 1] += amount
+
+    def observe_all(self, amounts: Sequence[int]) -> None:
+        """Count many at once."""
+        words, first, buckets = self._words, self._first, self._buckets
+        for amount in amounts:
+            words[first + bisect_left(buckets, amount)] += 1
+        words[self._beyond + 1] += sum(amounts)
 
 
 class Counters:
@@ -102,14 +109,12 @@ class BatcherMetrics:
         self._bytes = Counters(page, "queue_bytes", endpoint)
         self._inflight = Counters(page, "backend_inflight", endpoint)
 
-    def dispatched(self, reason: str, instances: int, waits_ns: Iterable[int]) -> None:
+    def dispatched(self, reason: str, instances: int, waits_ns: Sequence[int]) -> None:
         """A batch left; ``waits_ns`` has an entry per member."""
         self._batches.add(reason)
         self._instances.add(amount=instances)
         self._sizes.observe(instances)
-        observe = self._waits.observe
-        for wait_ns in waits_ns:
-            observe(wait_ns)
+        self._waits.observe_all(waits_ns)
 
     def backend_done(self, code: str, duration_ns: int) -> None:
         """A backend call ended, with an HTTP status or a kind of failure."""

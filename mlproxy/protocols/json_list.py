@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import ParsedRequest, SplitReply
+from mlproxy.protocols.codec import ParsedRequest, SplitReply, Text
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -40,14 +40,14 @@ class JsonList:
             raise BadRequest("the array is empty; send at least one instance")
         return ParsedRequest(text[1:-1], count, b"", False)
 
-    def join(self, lane_key: bytes, items: Sequence[bytes]) -> list[bytes]:
-        buffers = [b", "] * (2 * len(items) + 1)
+    def join(self, lane_key: bytes, items: Sequence[Text]) -> list[Text]:
+        buffers: list[Text] = [b", "] * (2 * len(items) + 1)
         buffers[0], buffers[-1] = b"[", b"]"
         buffers[1::2] = items
         return buffers
 
-    def split_items(self, items: bytes) -> list[bytes]:
-        return split_elements(b"[%b]" % items)
+    def split_items(self, items: Text) -> list[bytes]:
+        return split_elements(b"".join((b"[", items, b"]")))
 
     def split_reply(self, body: bytes) -> SplitReply:
         text = body.strip(WHITESPACE)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import ParsedRequest, SplitReply
+from mlproxy.protocols.codec import ParsedRequest, SplitReply, Text
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -63,14 +63,14 @@ class KServeV1:
         except JsonError as error:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
 
-    def join(self, lane_key: bytes, items: Sequence[bytes]) -> list[bytes]:
-        buffers = [b", "] * (2 * len(items) + 1)
+    def join(self, lane_key: bytes, items: Sequence[Text]) -> list[Text]:
+        buffers: list[Text] = [b", "] * (2 * len(items) + 1)
         buffers[0], buffers[-1] = b'{%b"instances": [' % lane_key, b"]}"
         buffers[1::2] = items
         return buffers
 
-    def split_items(self, items: bytes) -> list[bytes]:
-        return split_elements(b"[%b]" % items)
+    def split_items(self, items: Text) -> list[bytes]:
+        return split_elements(b"".join((b"[", items, b"]")))
 
     def split_reply(self, body: bytes) -> SplitReply:
         try:
@@ -87,11 +87,12 @@ def _parse_only_member(body: bytes) -> ParsedRequest | None:
     if span is None:
         return None
     start, end = span
+    array: Text = body[start:end] if len(body) < _VIEW_FROM_BYTES else memoryview(body)[start:end]
     try:
-        count = count_elements(body[start:end] if len(body) < _VIEW_FROM_BYTES else memoryview(body)[start:end])
+        count = count_elements(array)
     except JsonError:
         return None  # other members, or malformed: the walk over all members tells which, and where
-    return _request(body, span, count, b"")
+    return _request(array, count, b"")
 
 
 def _parse_members(body: bytes) -> ParsedRequest:
@@ -106,18 +107,17 @@ def _parse_members(body: bytes) -> ParsedRequest:
         raise BadRequest(f"`instances` is missing{hint}")
     if body[span.start : span.start + 1] != b"[":
         raise BadRequest("`instances` must be an array")
-    count = count_elements(memoryview(body)[span.start : span.end])
+    array = body[span.start : span.end]
     key = b"".join(
         b"%b: %b, " % (orjson.dumps(name), body[other.start : other.end]) for name, other in sorted(members.items())
     )
-    return _request(body, span, count, key)
+    return _request(array, count_elements(array), key)
 
 
-def _request(body: bytes, array: tuple[int, int], count: int, lane_key: bytes) -> ParsedRequest:
+def _request(array: Text, count: int, lane_key: bytes) -> ParsedRequest:
     if not count:
         raise BadRequest("`instances` is empty; send at least one instance")
-    start, end = array
-    return ParsedRequest(body[start + 1 : end - 1], count, lane_key, False)
+    return ParsedRequest(array[1:-1], count, lane_key, False)
 
 
 def _split_only_member(body: bytes) -> SplitReply | None:

@@ -32,7 +32,7 @@ from mlproxy.errors import BackendContract
 from mlproxy.ipc.records import Kind
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Codec
-from workers.batcher.link import LinkedRequest, WorkerLink
+from workers.batcher.link import ANSWER, LinkedRequest, WorkerLink
 
 _HEADERS = (
     f"content-type: application/json\r\naccept: application/json\r\nuser-agent: mlproxy/{__version__}\r\n"
@@ -70,9 +70,9 @@ class EndpointRuntime:
 
     # --- events ----------------------------------------------------------------------------------------------
 
-    def arrive(self, request: LinkedRequest) -> None:
-        """A request came over a link."""
-        self._arrivals.append(request)
+    def arrive(self, requests: list[LinkedRequest]) -> None:
+        """Requests came over a link."""
+        self._arrivals += requests
         self._wake(self)
 
     def cancel(self, request: LinkedRequest) -> None:
@@ -148,7 +148,7 @@ class EndpointRuntime:
                 items += reply.items[first : first + count]
             link = request.origin
             body = render(reply, items, request.bare)
-            link.answer(request, Kind.ANSWER, body, 200, instances, dispatched_ns - request.arrived_ns, backend_ns)
+            link.answer(request, ANSWER, body, 200, instances, dispatched_ns - request.arrived_ns, backend_ns)
             touched.add(link)
 
     def _dispatch(self, batch: Batch) -> None:

@@ -18,7 +18,7 @@ from mlproxy.ipc.rendezvous import Offer
 logger = logging.getLogger("mlproxy.batcher")
 
 _pack = REPLY_HEADER.pack
-_REQUEST = int(Kind.REQUEST)  # a plain integer: compared per request
+_REQUEST, ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: compared and packed per request
 
 
 class LinkedRequest(Request, eq=False):
@@ -37,14 +37,14 @@ class WorkerLink:
         peer: socket.socket,
         offer: Offer,
         *,
-        on_request: Callable[[LinkedRequest], None],
+        on_requests: Callable[[list[LinkedRequest]], None],
         on_cancel: Callable[[LinkedRequest], None],
         on_closed: Callable[[WorkerLink], None],
     ) -> None:
         self.worker = offer.worker
         self._loop = loop
         self._peer = peer
-        self._on_request = on_request
+        self._on_requests = on_requests
         self._on_cancel = on_cancel
         self._on_closed = on_closed
         self._requests = Receiver(offer.requests, REQUEST_HEADER)
@@ -59,7 +59,7 @@ class WorkerLink:
         return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._replies!r}>"
 
     def answer(
-        self, request: Request, kind: Kind, body: bytes, status: int = 200, batch_size: int = 0,
+        self, request: Request, kind: int, body: bytes, status: int = 200, batch_size: int = 0,
         queue_ns: int = 0, backend_ns: int = 0,
     ) -> None:  # fmt: skip
         """Queue a reply record; `flush` publishes it."""
@@ -97,7 +97,7 @@ class WorkerLink:
         self._on_closed(self)
 
     def _receive(self) -> None:
-        unanswered, on_request = self._unanswered, self._on_request
+        unanswered, arrived = self._unanswered, []
         for fields, body in self._requests.receive():
             _, kind, flags, endpoint, key_bytes, count, request_id, arrived_ns, deadline_ns = fields
             if kind == _REQUEST:
@@ -110,9 +110,12 @@ class WorkerLink:
                 if flags & BARE:
                     request.bare = True
                 unanswered[request_id] = request
-                on_request(request)
+                arrived.append(request)
             elif kind == Kind.CANCEL and (gone := unanswered.pop(request_id, None)) is not None:
+                self._on_requests(arrived)  # among them may be the one that goes
+                arrived = []
                 self._on_cancel(gone)
+        self._on_requests(arrived)
 
     def _credited(self) -> None:
         self._replies.take_credit()

@@ -90,13 +90,17 @@ class BatcherService:
             peer.close()
             return
         link = WorkerLink(
-            self._loop, peer, offer, on_request=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard
+            self._loop, peer, offer, on_requests=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard
         )
         self._links.add(link)
         logger.info("worker joined worker=%d", link.worker)
 
-    def _arrive(self, request: LinkedRequest) -> None:
-        self._runtimes[request.endpoint].arrive(request)
+    def _arrive(self, requests: list[LinkedRequest]) -> None:
+        if len(self._runtimes) == 1:
+            self._runtimes[0].arrive(requests)
+            return
+        for request in requests:
+            self._runtimes[request.endpoint].arrive([request])
 
     def _cancel(self, request: LinkedRequest) -> None:
         self._runtimes[request.endpoint].cancel(request)

@@ -91,7 +91,7 @@ class BatcherClient:
     def _send(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
         assert self._requests is not None
         key, items = parsed.lane_key, parsed.items
-        body = key + items if key else items
+        body = b"".join((key, items)) if key else items
         header = _pack(
             len(body), _REQUEST, BARE if parsed.bare else 0, cycle.route.index, len(key), parsed.instances,
             cycle.ring_id, cycle.arrived_ns, cycle.deadline_ns,

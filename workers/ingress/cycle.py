@@ -36,7 +36,8 @@ class PredictCycle(msgspec.Struct, eq=False):
     arrived_ns: int
     deadline_ns: int = 0  #: absolute; 0: the caller set none
     request_id: bytes = b""
-    chunks: list[bytes] = []  # noqa: RUF012 - a Struct copies it
+    plain_head: bool = False  #: nothing in the head is this request's own: a content length, but no id, no deadline
+    chunks: list[bytes] = []
     received_bytes: int = 0
     body_complete: bool = False
     response_complete: bool = False
@@ -48,6 +49,11 @@ class PredictCycle(msgspec.Struct, eq=False):
     ring_id: int = 0
     sent: bool = False  #: to the batcher that is alive now
     deaths: int = 0  #: batchers that died while this was with them
+
+    def take_body(self) -> bytes:
+        """The whole body; whoever takes it keeps it."""
+        chunks, self.chunks = self.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def __repr__(self) -> str:
         state = "answered" if self.response_complete else "complete" if self.body_complete else "receiving"

@@ -17,8 +17,6 @@ from workers.ingress.batcher_client import BatcherClient
 from workers.ingress.routes import RouteTable
 
 if TYPE_CHECKING:
-    from uvicorn.server import ServerState
-
     from workers.ingress.cycle import PredictCycle
 
 
@@ -28,7 +26,6 @@ class Door:
     def __init__(
         self,
         configuration: Configuration,
-        server_state: ServerState,
         loop: asyncio.AbstractEventLoop,
         *,
         worker: int,
@@ -42,9 +39,7 @@ class Door:
         self.draining = False
         self._metrics = metrics
         self._access_log = configuration.logging.access
-        self._server_state = server_state
-        self._headers_source: object = None
-        self._headers = b""
+        self.default_headers = b""  #: Uvicorn's (the date) as lines: joined once per second, not once per response
         #: An id for a caller that brought none. Random per process, then counted: no random number per request.
         self.new_request_id = map((os.urandom(8).hex().encode() + b"%016x").__mod__, count(1)).__next__
         self.client = BatcherClient(
@@ -65,14 +60,6 @@ class Door:
     def ready(self) -> bool:
         """This worker is up, a batcher has welcomed it, and nobody has asked it to stop."""
         return self.client.ready and not self.draining
-
-    def default_headers(self) -> bytes:
-        """Uvicorn's default headers (the date), joined once per second instead of once per response."""
-        source = self._server_state.default_headers
-        if source is not self._headers_source:
-            self._headers_source = source
-            self._headers = b"".join(b"%b: %b\r\n" % header for header in source)
-        return self._headers
 
     def admit(self, cycle: PredictCycle, body: bytes) -> None:
         """Validate a body and send it on its way. Raises the error that refuses it."""
@@ -101,12 +88,12 @@ class Door:
 
     def _on_answer(self, cycle: PredictCycle, body: bytes, batch_size: int, queue_ns: int, backend_ns: int) -> None:
         data = response.answer(
-            self.default_headers(), cycle.request_id, body, batch_size, queue_ns, backend_ns, cycle.keep_alive
+            self.default_headers, cycle.request_id, body, batch_size, queue_ns, backend_ns, cycle.keep_alive
         )
         cycle.protocol.finish(cycle, 200, data)
 
     def _on_relay(self, cycle: PredictCycle, status: int, content_type: bytes, body: bytes) -> None:
-        data = response.relay(self.default_headers(), cycle.request_id, status, content_type, body, cycle.keep_alive)
+        data = response.relay(self.default_headers, cycle.request_id, status, content_type, body, cycle.keep_alive)
         cycle.protocol.finish(cycle, status, data)
 
     def _on_error(self, cycle: PredictCycle, error: ProxyError) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
 
 if TYPE_CHECKING:
     from workers.ingress.cycle import PredictCycle
+    from workers.ingress.routes import Route
 
 #: Left out when a head that offers an upgrade is read again as plain HTTP/1.1.
 UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings", b"connection"})
@@ -44,14 +45,13 @@ def read(
     cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_bytes: int, max_header_bytes: int
 ) -> None:
     """Take over what concerns a prediction. Raises the error that refuses the request before its body is read."""
-    found = {}
-    for name, value in headers:
-        if name in _READ:
-            found[name] = value
+    found = {name: value for name, value in headers if name in _READ}
     content_type = found.pop(b"content-type", b"application/json")
     size_bytes = int(found.pop(b"content-length", b"0"))
     if found:
         _read_rest(cycle, found)
+    else:
+        cycle.plain_head = size_bytes > 0
     if len(headers) > 16 and sum(len(name) + len(value) + 4 for name, value in headers) > max_header_bytes:
         raise HeaderTooLarge(f"the head exceeds limits.header ({format_size(max_header_bytes)})")
     if content_type not in _JSON_TYPES:
@@ -79,6 +79,30 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
             budget_ns = _budget_ns(name, found[name])
             cycle.deadline_ns = cycle.arrived_ns + budget_ns if budget_ns else 0
             break
+
+
+class KnownHead(NamedTuple):
+    """The head of a connection's last request, to recognise the next one by: see `known_head`."""
+
+    head: bytes
+    request_bytes: int
+    route: Route
+
+    def begins(self, data: bytes) -> bool:
+        """Whether ``data`` is exactly one whole request with this head."""
+        return len(data) == self.request_bytes and data.startswith(self.head)
+
+
+def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
+    """What to recognise by that a next request differs from this one in its body only; None when that cannot be.
+
+    A caller without tracing sends the same head over and over; comparing it costs 0.2 µs, parsing it 3 µs. The request
+    must have come in one read, alone (no other head's end in it), and its length must be the one that the head says.
+    """
+    size_bytes = len(data) - cycle.received_bytes
+    if not cycle.plain_head or not cycle.keep_alive or data.find(b"\r\n\r\n") != size_bytes - 4:
+        return None
+    return KnownHead(data[:size_bytes], len(data), cycle.route)
 
 
 def too_large(max_body_bytes: int) -> BodyTooLarge:

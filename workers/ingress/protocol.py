@@ -51,6 +51,7 @@ class IngressProtocol(HttpToolsProtocol):
         # Per request
         self._head_bytes = 0
         self._upgrading = False
+        self._known_head: head.KnownHead | None = None
 
     # --- bytes in --------------------------------------------------------------------------------------------
 
@@ -58,6 +59,10 @@ class IngressProtocol(HttpToolsProtocol):
         self.active_tick = self._door.tick
         if self.lingering:
             return  # refused; the rest of what the caller was sending is read and dropped
+        known = self._known_head
+        if known is not None and known.begins(data) and self.cycle.response_complete:
+            self._receive_known(known, data)
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -69,6 +74,15 @@ class IngressProtocol(HttpToolsProtocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > self._max_header_bytes:
                     self._refuse_head()
+            elif isinstance(cycle := self.cycle, PredictCycle) and cycle.body_complete and cycle.plain_head:
+                self._known_head = head.known_head(cycle, data)
+
+    def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
+        """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
+        self.cycle = self._serving = cycle = PredictCycle(self, known.route, True, time.monotonic_ns())
+        cycle.request_id = self._door.new_request_id()
+        cycle.body_complete = True
+        self._admit(cycle, data[len(known.head) :])
 
     def on_message_begin(self) -> None:
         # Uvicorn's version also builds the ASGI scope; that waits until the request turns out to need one.
@@ -76,6 +90,7 @@ class IngressProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self.in_head = True
+        self._known_head = None
         self._head_bytes = 0
         self.head_began_tick = self._door.tick
 
@@ -126,7 +141,7 @@ class IngressProtocol(HttpToolsProtocol):
             return
         cycle.body_complete = True
         if cycle is self._serving:
-            self._admit(cycle)
+            self._admit(cycle, cycle.take_body())
 
     # --- one prediction --------------------------------------------------------------------------------------
 
@@ -138,15 +153,13 @@ class IngressProtocol(HttpToolsProtocol):
         if cycle.error is not None:
             self.fail(cycle, cycle.error)
         elif cycle.body_complete:
-            self._admit(cycle)
+            self._admit(cycle, cycle.take_body())
         elif cycle.expects_continue:
             self.transport.write(response.CONTINUE)
 
-    def _admit(self, cycle: PredictCycle) -> None:
+    def _admit(self, cycle: PredictCycle, body: bytes) -> None:
         if cycle.response_complete:
             return
-        chunks, cycle.chunks = cycle.chunks, []
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         try:
             self._door.admit(cycle, body)
         except ProxyError as error:
@@ -164,7 +177,7 @@ class IngressProtocol(HttpToolsProtocol):
         if not cycle.body_complete:
             cycle.keep_alive = False
         data = response.error(
-            self._door.default_headers(), cycle.request_id, error,
+            self._door.default_headers, cycle.request_id, error,
             problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
         )  # fmt: skip
         self.finish(cycle, error.status, data)
@@ -239,7 +252,7 @@ class IngressProtocol(HttpToolsProtocol):
             self.lingering = True
             return
         request_id = self._door.new_request_id()
-        data = response.error(self._door.default_headers(), request_id, error, problem_json=False, keep_alive=False)
+        data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
         self.transport.write(data)
         self._door.refused(error)
         self._linger()

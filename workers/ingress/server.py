@@ -38,9 +38,12 @@ class IngressServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second, in the loop that does the work."""
         self.page.beat(time.monotonic_ns())
+        stops = await super().on_tick(counter)
+        if counter % 10 == 0:  # when Uvicorn has just made them anew
+            self.door.default_headers = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
         if counter == 0:
             self.page.set_state(PageState.READY)
-        return await super().on_tick(counter)
+        return stops
 
 
 def _config(launch: Launch) -> uvicorn.Config:
@@ -71,7 +74,7 @@ async def serve(launch: Launch) -> None:
     ]
     loop = asyncio.get_running_loop()
     server.door = door = Door(
-        configuration, server.server_state, loop, worker=launch.index, workers=launch.workers,
+        configuration, loop, worker=launch.index, workers=launch.workers,
         rendezvous=launch.rendezvous, metrics=metrics,
     )  # fmt: skip
     config.app = make_app(door)

@@ -13,6 +13,10 @@ from mlproxy.observe import MetricPage, PageState
 from workers.launch import Launch
 from workers.supervisor.backoff import BackOff
 
+#: glibc gives memory back to the kernel after every large body and faults it in again for the next: 57 instead of
+#: 90 CPU-µs per request in the batcher at 150 KiB. Beyond these 32 MiB it still does; musl ignores both.
+_ALLOCATION = {"MALLOC_TRIM_THRESHOLD_": "33554432", "MALLOC_MMAP_THRESHOLD_": "8388608"}
+
 logger = logging.getLogger("mlproxy.supervisor")
 
 
@@ -52,7 +56,7 @@ class Slot:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module, str(fd)], stdin=subprocess.DEVNULL, pass_fds=inherited,
-                process_group=0,
+                process_group=0, env=os.environ | _ALLOCATION,
             )  # fmt: skip
         finally:
             os.close(fd)
