@@ -34,7 +34,7 @@ image: ## A container image, with podman, buildah or docker
 	deploy/image.sh
 
 docs: $(READY) ## Write the generated references anew
-	$(BIN)/python -m bench.references
+	$(BIN)/python -m docs.references
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) bench/.build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
