@@ -47,7 +47,7 @@ static connection *connections[MAX_FDS];
 static connection *queue_head, *queue_tail, *serving[MAX_FDS];
 static int epoll_fd, timer_fd, serving_count;
 static long base_us, per_item_us, slots = 1;
-static char read_buffer[READ_BYTES];
+static char read_buffer[READ_BYTES + 1]; /* NUL-terminated after every read: see scan() */
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -81,6 +81,10 @@ static void drop(connection *c) {
 /* Counts the elements of the first array inside the top-level object. */
 static void scan(connection *c, const char *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) {
+        if (c->depth > 2 && !c->in_string) { /* inside an element only brackets and strings matter: skip with SIMD */
+            i += strcspn(bytes + i, "[]{}\"");
+            if (i >= n) return;
+        }
         char b = bytes[i];
         if (c->in_string) {
             if (c->escaped) { c->escaped = 0; continue; }
@@ -216,6 +220,7 @@ static void readable(connection *c) {
         if (n == 0 || errno != EAGAIN) drop(c);
         return;
     }
+    read_buffer[n] = 0;
     char *p = read_buffer, *end = read_buffer + n;
     int fd = c->fd;
     while (p < end && connections[fd] == c) {

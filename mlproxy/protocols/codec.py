@@ -33,8 +33,8 @@ class Codec(Protocol):
 
     name: str
 
-    def parse_request(self, body: bytes) -> ParsedRequest:
-        """Validate a caller's body and find its instances. Raises `BadRequest`."""
+    def parse_request(self, text: bytes, start: int = 0) -> ParsedRequest:
+        """Validate a caller's body, ``text`` from ``start`` on, and find its instances. Raises `BadRequest`."""
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> list[Text]:
         """Buffers that together are the body of a batch with these items."""

@@ -24,8 +24,8 @@ class JsonList:
 
     name = "json-list"
 
-    def parse_request(self, body: bytes) -> ParsedRequest:
-        text = body.strip(WHITESPACE)
+    def parse_request(self, text: bytes, start: int = 0) -> ParsedRequest:
+        text = text[start:].strip(WHITESPACE)
         try:
             check_utf8(text)
             if text.startswith(b"{"):

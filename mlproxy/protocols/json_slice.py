@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 Result = TypeVar("Result")
+Source = TypeVar("Source", bytes, bytes | memoryview)
 
 WHITESPACE = b" \t\n\r"
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -27,7 +28,8 @@ _key = msgspec.json.Decoder(str).decode
 _STRING_OR_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|(?<![\w.+-])(-?Infinity|NaN)(?![\w.+-])', re.DOTALL)
 _STAND_IN = {b"NaN": b"1.0", b"Infinity": b"1.000000", b"-Infinity": b"-1.000000"}
 _SEPARATOR = re.compile(rb"[ \t\n\r,]*")
-_KEY_AND_COLON = re.compile(rb'[ \t\n\r,]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+_KEY_AND_COLON = re.compile(rb'[ \t\n\r]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+_END_OF_MEMBER = re.compile(rb"[ \t\n\r]*[,}]")
 
 
 class JsonError(ValueError):
@@ -60,8 +62,8 @@ def count_elements(array: bytes | memoryview) -> int:
 
 def split_elements(array: bytes | memoryview) -> list[bytes]:
     """Each element of the array as it stands there; `JsonError` unless it is exactly one well-formed array."""
-    elements, strict = _tolerating(_elements, array)
-    if strict:
+    elements, decoded = _tolerating(_elements, array)
+    if decoded is array:
         return [bytes(element) for element in elements]
     # The elements are of the stand-in text; the same places of the original are the answer.
     original, position, pieces = bytes(array), bytes(array).index(b"[") + 1, []
@@ -81,27 +83,36 @@ def check_value(text: bytes) -> None:
 def split_members(text: bytes) -> dict[str, Span]:
     """Where each member's value stands in an object. `JsonError` for anything else, and for a key that stands twice.
 
-    The decoder's dict hides duplicates, so the text is walked along it: key, colon, exactly that value, comma. A
-    walk that ends at the closing brace has seen every member, each of them once.
+    The decoder's dict hides duplicates, so the text is walked along it: key, colon, exactly that value, then a comma
+    or the brace. No JSON value that is followed by either is the beginning of another, so a walk that ends at the last
+    brace has seen every member, each of them once.
     """
-    members, _ = _tolerating(_members, text)
+    check_utf8(text)
+    members, decoded = _tolerating(_members, text)
     spans: dict[str, Span] = {}
-    position = text.index(b"{") + 1
+    position = decoded.index(b"{") + 1
     for key, value in members.items():
-        match = _KEY_AND_COLON.match(text, position)
-        if match is None or _key(match[1]) != key:
+        opening = _KEY_AND_COLON.match(decoded, position)
+        if opening is None or _key(opening[1]) != key or not decoded.startswith(bytes(value), opening.end()):
             raise JsonError("a key stands twice")
-        position = match.end() + len(bytes(value))
-        spans[key] = Span(match.end(), position)
-    if text[position:].strip(WHITESPACE) != b"}":
+        end = opening.end() + len(bytes(value))
+        closing = _END_OF_MEMBER.match(decoded, end)
+        if closing is None:
+            raise JsonError("a key stands twice")
+        spans[key] = Span(opening.end(), end)
+        position = closing.end()
+    if members and position != len(decoded.rstrip(WHITESPACE)):
         raise JsonError("a key stands twice")
     return spans
 
 
-def _tolerating(decode: Callable[[bytes | memoryview], Result], text: bytes | memoryview) -> tuple[Result, bool]:
-    """Decode strictly; failing that, with stand-ins of equal length for the three tokens JSON does not know."""
+def _tolerating(decode: Callable[[Source], Result], text: Source) -> tuple[Result, Source]:
+    """Decode strictly; failing that, with stand-ins of equal length for the three tokens JSON does not know.
+
+    Also the text that was decoded: ``text`` itself, or the one with stand-ins.
+    """
     try:
-        return decode(text), True
+        return decode(text), text
     except msgspec.ValidationError as error:
         raise JsonError(str(error)) from None
     except msgspec.DecodeError as error:
@@ -112,7 +123,8 @@ def _tolerating(decode: Callable[[bytes | memoryview], Result], text: bytes | me
     if b"NaN" not in original and b"Infinity" not in original:
         raise JsonError(problem)
     try:
-        return decode(_STRING_OR_TOKEN.sub(lambda found: _STAND_IN.get(found[0], found[0]), original)), False
+        stand_in = _STRING_OR_TOKEN.sub(lambda found: _STAND_IN.get(found[0], found[0]), original)
+        return decode(stand_in), stand_in
     except (msgspec.DecodeError, RecursionError):
         raise JsonError(problem) from None
 

@@ -34,14 +34,14 @@ class _OnlyMember:
         self._usual = frozenset({b'{"%b":' % key, b'{"%b": ' % key})
         self._opening = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"%b"[ \t\n\r]*:[ \t\n\r]*\[' % key)
 
-    def array(self, body: bytes) -> tuple[int, int] | None:
-        """Where the array starts and ends; still to be checked."""
-        start = body.find(b"[", 0, 32)
-        if body[:start] in self._usual and body.endswith(b"]}"):
-            return start, len(body) - 1
-        opening = self._opening.match(body)
-        end = body.rfind(b"]") + 1
-        if opening is None or body[end:].strip(WHITESPACE) != b"}":
+    def array(self, text: bytes, start: int) -> tuple[int, int] | None:
+        """Where the array of the body, ``text`` from ``start`` on, starts and ends; still to be checked."""
+        bracket = text.find(b"[", start, start + 32)
+        if text[start:bracket] in self._usual and text.endswith(b"]}"):
+            return bracket, len(text) - 1
+        opening = self._opening.match(text, start)
+        end = text.rfind(b"]") + 1
+        if opening is None or text[end:].strip(WHITESPACE) != b"}":
             return None
         return opening.end() - 1, end
 
@@ -55,11 +55,11 @@ class KServeV1:
 
     name = "kserve-v1"
 
-    def parse_request(self, body: bytes) -> ParsedRequest:
+    def parse_request(self, text: bytes, start: int = 0) -> ParsedRequest:
         try:
-            if not body.isascii():
-                check_utf8(body)
-            return _parse_only_member(body) or _parse_members(body)
+            if not text.isascii():
+                check_utf8(text[start:])
+            return _parse_only_member(text, start) or _parse_members(text[start:])
         except JsonError as error:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
 
@@ -82,12 +82,12 @@ class KServeV1:
         return b"%b%b%b" % (reply.prefix, items[0] if len(items) == 1 else b", ".join(items), reply.suffix)
 
 
-def _parse_only_member(body: bytes) -> ParsedRequest | None:
-    span = _INSTANCES.array(body)
+def _parse_only_member(text: bytes, start: int) -> ParsedRequest | None:
+    span = _INSTANCES.array(text, start)
     if span is None:
         return None
     start, end = span
-    array: Text = body[start:end] if len(body) < _VIEW_FROM_BYTES else memoryview(body)[start:end]
+    array: Text = text[start:end] if len(text) < _VIEW_FROM_BYTES else memoryview(text)[start:end]
     try:
         count = count_elements(array)
     except JsonError:
@@ -121,7 +121,7 @@ def _request(array: Text, count: int, lane_key: bytes) -> ParsedRequest:
 
 
 def _split_only_member(body: bytes) -> SplitReply | None:
-    span = _PREDICTIONS.array(body)
+    span = _PREDICTIONS.array(body, 0)
     try:
         return None if span is None else _reply(body, span)
     except JsonError:

@@ -61,9 +61,9 @@ class Door:
         """This worker is up, a batcher has welcomed it, and nobody has asked it to stop."""
         return self.client.ready and not self.draining
 
-    def admit(self, cycle: PredictCycle, body: bytes) -> None:
-        """Validate a body and send it on its way. Raises the error that refuses it."""
-        self.client.admit(cycle, cycle.route.codec.parse_request(body))
+    def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
+        """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
+        self.client.admit(cycle, cycle.route.codec.parse_request(text, start))
 
     def left(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` closed its connection before it was answered."""

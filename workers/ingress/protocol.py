@@ -82,7 +82,7 @@ class IngressProtocol(HttpToolsProtocol):
         self.cycle = self._serving = cycle = PredictCycle(self, known.route, True, time.monotonic_ns())
         cycle.request_id = self._door.new_request_id()
         cycle.body_complete = True
-        self._admit(cycle, data[len(known.head) :])
+        self._admit(cycle, data, len(known.head))
 
     def on_message_begin(self) -> None:
         # Uvicorn's version also builds the ASGI scope; that waits until the request turns out to need one.
@@ -157,11 +157,11 @@ class IngressProtocol(HttpToolsProtocol):
         elif cycle.expects_continue:
             self.transport.write(response.CONTINUE)
 
-    def _admit(self, cycle: PredictCycle, body: bytes) -> None:
+    def _admit(self, cycle: PredictCycle, text: bytes, start: int = 0) -> None:
         if cycle.response_complete:
             return
         try:
-            self._door.admit(cycle, body)
+            self._door.admit(cycle, text, start)
         except ProxyError as error:
             self.fail(cycle, error)
 
