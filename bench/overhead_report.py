@@ -60,8 +60,8 @@ def render(closed: Sequence[Row], opened: Sequence[Row], rest_pss_bytes: int, ma
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['nginx']}, "
         f"{machine['date']}; "
         "64 connections, one worker process each; medians of the rounds [range]. CPU time is summed over all "
-        "processes of a system. “nginx” is Debian's configuration with keep-alive to the backend, which writes bodies beyond 16 KiB "
-        "to a file; “bodies in memory” is with `client_body_buffer_size 1m`.",
+        "processes of a system. “nginx” is Debian's configuration with keep-alive to the backend, which writes "
+        "bodies beyond 16 KiB to a file; “bodies in memory” is with `client_body_buffer_size 1m`.",
         "",
         "| body | system | requests/s | CPU-µs per request | × nginx | p50 ms | p99 ms | PSS MiB |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
