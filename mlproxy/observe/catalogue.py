@@ -58,7 +58,7 @@ METRICS = (
     Metric("batch_size", "histogram", "Instances per backend call.", None, ("",), _SIZE_BUCKETS),
     Metric("batches_total", "counter", "Backend calls, by why the batch left.", "reason",
            ("full", "deadline", "idle", "slot", "drain", "split")),
-    Metric("instances_total", "counter", "Instances sent to the backend."),
+    Metric("instances_total", "counter", "Instances sent to the backend; again when sent again."),
     _durations("backend_duration_seconds", "Backend calls, by status or kind of failure.", "code",
                ("200", "400", "404", "413", "422", "429", "500", "502", "503", "504", "other", "connect", "reset",
                 "timeout", "protocol", "too_large", "contract")),

@@ -96,8 +96,9 @@ class KnownHead(NamedTuple):
 def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     """What to recognise by that a next request differs from this one in its body only; None when that cannot be.
 
-    A caller without tracing sends the same head over and over; comparing it costs 0.2 µs, parsing it 3 µs. The request
-    must have come in one read, alone (no other head's end in it), and its length must be the one that the head says.
+    A caller without tracing sends the same head over and over; comparing it instead of parsing it saves 3.3 of 13
+    CPU-µs (bench/micro/hot_path.py). The request must have come in one read, alone (no other head's end in it), and
+    its length must be the one that the head says.
     """
     size_bytes = len(data) - cycle.received_bytes
     if not cycle.plain_head or not cycle.keep_alive or data.find(b"\r\n\r\n") != size_bytes - 4:

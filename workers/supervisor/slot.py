@@ -55,7 +55,7 @@ class Slot:
         inherited = (fd, self._launch.listen_fd, self._launch.page_fd, *self._launch.page_fds.values())
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, str(fd)], stdin=subprocess.DEVNULL, pass_fds=inherited,
+                [sys.executable, "-P", "-m", self._module, str(fd)], stdin=subprocess.DEVNULL, pass_fds=inherited,
                 process_group=0, env=os.environ | _ALLOCATION,
             )  # fmt: skip
         finally:
