@@ -28,7 +28,7 @@ def parse_duration(text: object) -> int:
     match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or match[2] not in _DURATION_UNITS:
         raise ValueError(f"{text!r} is not a duration; write a number with ms, s, m or h, such as 200ms")
-    return round(float(match[1]) * _DURATION_UNITS[match[2]])
+    return _whole(text, float(match[1]) * _DURATION_UNITS[match[2]])
 
 
 def parse_size(text: object) -> int:
@@ -38,7 +38,13 @@ def parse_size(text: object) -> int:
     match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None or match[2] not in _SIZE_UNITS:
         raise ValueError(f"{text!r} is not a size; write a number with KiB, MiB or GiB, such as 16MiB")
-    return round(float(match[1]) * _SIZE_UNITS[match[2]])
+    return _whole(text, float(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def _whole(text: object, amount: float) -> int:
+    if amount >= 2**63:
+        raise ValueError(f"{text!r} is more than can be counted")
+    return round(amount)
 
 
 def format_duration(duration_ns: int) -> str:

@@ -45,13 +45,16 @@ def load_configuration(
     (a list of URLs) and the keys of `ENDPOINT_KEYS`.
     """
     problems: list[str] = []
-    document = _read(path, environment, problems) if path is not None else {}
+    unset: dict[str, str] = {}
+    document = _read(path, environment, unset) if path is not None else {}
     given = {**_from_environment(environment, problems), **overrides}
     _apply(document, given, path is not None, problems)
     try:
         configuration = Configuration.model_validate(document)
     except ValidationError as error:
-        problems += problems_of(error, document)
+        # An unset variable is the problem, not that its text is no number.
+        problems += [problem for problem in problems_of(error, document) if problem.partition(": ")[0] not in unset]
+    problems = [*(f"{path}: {problem}" for path, problem in unset.items()), *problems]
     if problems:
         raise ConfigurationError(problems)
     return configuration
@@ -68,7 +71,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: Path, environment: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+def _read(path: Path, environment: Mapping[str, str], unset: dict[str, str]) -> dict[str, Any]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -79,29 +82,40 @@ def _read(path: Path, environment: Mapping[str, str], problems: list[str]) -> di
         raise ConfigurationError([f"is not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(document, dict):
         raise ConfigurationError(["must be a mapping with the keys server, admin, limits, logging, endpoints"])
-    expanded: dict[str, Any] = _expand(document, "", environment, problems)
+    try:
+        expanded: dict[str, Any] = _expand(document, "", environment, unset)
+    except RecursionError as error:
+        raise ConfigurationError(["contains itself: an alias stands below its own anchor"]) from error
     return expanded
 
 
-def _expand(value: Any, at: str, environment: Mapping[str, str], problems: list[str]) -> Any:
-    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string."""
+def _expand(value: Any, at: str, environment: Mapping[str, str], unset: dict[str, str]) -> Any:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string; ``unset`` gets the paths where that failed."""
     if isinstance(value, dict):
-        return {key: _expand(item, f"{at}.{key}".lstrip("."), environment, problems) for key, item in value.items()}
+        return {key: _expand(item, f"{at}.{key}".lstrip("."), environment, unset) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, f"{at}[{index}]", environment, problems) for index, item in enumerate(value)]
+        return [_expand(item, f"{at}[{index}]", environment, unset) for index, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
 
     def replace(match: re.Match[str]) -> str:
         name, default = match[1], match[2]
         if name not in environment and default is None:
-            problems.append(f"{at}: ${{{name}}} is not set in the environment; set it or write ${{{name}:-default}}")
-            return "0"
+            unset[at] = f"${{{name}}} is not set in the environment; set it or write ${{{name}:-default}}"
+            return match[0]
         return environment.get(name) or default or ""
 
     text = _VARIABLE.sub(replace, value)
     # A value that is nothing but a variable is typed as YAML would type it: `port: ${PORT:-8080}` is a number.
-    return yaml.safe_load(text) if text and _VARIABLE.fullmatch(value) else text
+    return _typed(text) if text and _VARIABLE.fullmatch(value) else text
+
+
+def _typed(text: str) -> Any:
+    """What ``text`` is in YAML; text, if it is nothing else."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _leaves() -> Iterator[tuple[str, str]]:
@@ -127,9 +141,9 @@ def _from_environment(environment: Mapping[str, str], problems: list[str]) -> di
             problems.append(f"{name}: no such environment variable{closest(name, known)}")
         elif known[name] != "config":
             value = environment[name]
-            given[known[name]] = value.split(",") if name == "MLPROXY_BACKEND" else yaml.safe_load(value)
+            given[known[name]] = value.split(",") if name == "MLPROXY_BACKEND" else _typed(value)
     if environment.get("PORT"):  # the platform's word; beats the file and MLPROXY_SERVER_PORT
-        given["server.port"] = yaml.safe_load(environment["PORT"])
+        given["server.port"] = _typed(environment["PORT"])
     return given
 
 

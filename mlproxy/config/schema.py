@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,6 +33,21 @@ Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets without an address in them, a port that is none
+        usable = False
+    if not usable or parts.netloc.endswith(":") or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ValueError(f"{url!r} is not a URL like http://host:port")
+    if parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{url!r} must not have a query, a fragment or credentials")
+    return url
+
+
+HttpUrl = Annotated[str, AfterValidator(_check_url)]
 
 #: Of each protocol: where predictions arrive, the prefix under which everything else passes through, and where the
 #: backend takes batches.
@@ -123,7 +139,7 @@ class FixedScaling(Section):
 class Backend(Section):
     """The model server behind an endpoint."""
 
-    urls: tuple[str, ...] = Field(min_length=1)
+    urls: tuple[HttpUrl, ...] = Field(min_length=1)
     path: str | None = Field(None, description="Where batches are posted; null: the protocol's own path.")
     timeout_ns: PositiveDurationNs = Field(5_000_000_000, alias="timeout")
     connect_timeout_ns: PositiveDurationNs = Field(1_000_000_000, alias="connect_timeout")
@@ -135,12 +151,6 @@ class Backend(Section):
     @field_validator("urls")
     @classmethod
     def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{url!r} is not a URL like http://host:port")
-            if parts.query or parts.fragment or parts.username:
-                raise ValueError(f"{url!r} must not have a query, a fragment or credentials")
         if len(set(urls)) != len(urls):
             raise ValueError("the same URL stands twice")
         return urls

@@ -31,6 +31,7 @@ _BUDGET_HEADERS = (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms", b
 _GRPC_UNIT_NS = {
     b"H": 3600 * NS_PER_S, b"M": 60 * NS_PER_S, b"S": NS_PER_S, b"m": NS_PER_MS, b"u": NS_PER_US, b"n": 1,
 }  # fmt: skip
+_LONGEST_BUDGET_NS = 100 * 365 * 24 * 3600 * NS_PER_S  # an instant must fit into a record's 63 bits
 _GRPC_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
@@ -71,13 +72,13 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
     if b"connection" in found and cycle.protocol.parser.get_http_version() == "1.0":
         cycle.keep_alive = False  # granting it would take a header that HTTP/1.1 does not have
-    if found.get(b"content-encoding", b"identity") != b"identity":
+    if found.get(b"content-encoding", b"identity").lower() != b"identity":
         encoding = found[b"content-encoding"].decode("latin-1")
         raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
     for name in _BUDGET_HEADERS:
         if name in found:
             budget_ns = _budget_ns(name, found[name])
-            cycle.deadline_ns = cycle.arrived_ns + budget_ns if budget_ns else 0
+            cycle.deadline_ns = cycle.arrived_ns + min(budget_ns, _LONGEST_BUDGET_NS) if budget_ns else 0
             break
 
 

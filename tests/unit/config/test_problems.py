@@ -1,0 +1,130 @@
+"""A finding becomes one line that says where, what, and what was probably meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlproxy.config.problems import problems_of
+from mlproxy.config.schema import Configuration
+from mlproxy.config.suggest import closest
+
+
+def problems(document: dict[str, Any]) -> list[str]:
+    with pytest.raises(ValidationError) as caught:
+        Configuration.model_validate(document)
+    return problems_of(caught.value, document)
+
+
+def endpoint_problems(**keys: Any) -> list[str]:
+    return problems({"endpoints": [{"name": "a", "backend": {"urls": ["http://a"]}, **keys}]})
+
+
+GOOD = {"endpoints": [{"name": "a", "backend": {"urls": ["http://a"]}}]}
+
+
+def test_a_misspelt_key_gets_its_path_and_a_suggestion_at_every_depth() -> None:
+    assert problems({**GOOD, "servr": {}}) == ["servr: unknown key; did you mean server?"]
+    assert problems({**GOOD, "server": {"prot": 1}}) == ["server.prot: unknown key; did you mean port?"]
+    assert endpoint_problems(batchng={}) == ["endpoints[0].batchng: unknown key; did you mean batching?"]
+    assert endpoint_problems(backend={"urls": ["http://a"], "retry": {"attempt": 1}}) == [
+        "endpoints[0].backend.retry.attempt: unknown key; did you mean attempts?"
+    ]
+
+
+def test_suggestions_name_keys_as_the_file_spells_them_and_never_a_fields_inner_name() -> None:
+    assert endpoint_problems(backend={"urls": ["http://a"], "timeout_ns": 1}) == [
+        "endpoints[0].backend.timeout_ns: unknown key; did you mean timeout?"
+    ]
+    assert endpoint_problems(slo={"latency_ns": 1}) == [
+        "endpoints[0].slo.latency_ns: unknown key; did you mean latency?"
+    ]  # fmt: skip
+
+
+def test_a_key_that_resembles_nothing_gets_no_suggestion() -> None:
+    assert problems({**GOOD, "zzz": 1}) == ["zzz: unknown key"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"batching": {"lane_headers": []}}, "endpoints[0].batching.lane_headers"),
+        ({"compat": {}}, "endpoints[0].compat"),
+        ({"backend": {"urls": ["http://a"], "scaling": {"target": 1}}}, "endpoints[0].backend.scaling.target"),
+    ],
+)
+def test_a_key_of_the_design_that_does_not_act_yet_is_refused_as_such(keys: dict[str, Any], path: str) -> None:
+    assert endpoint_problems(**keys) == [f"{path}: this key is planned, but this version does not act on it yet"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "value", "choices"),
+    [
+        ({"batching": {"policy": "slo"}}, "batching.policy", "'slo'", "'none' or 'static'"),
+        ({"protocol": "kserve-v2"}, "protocol", "'kserve-v2'", "'kserve-v1' or 'json-list'"),
+    ],
+)
+def test_a_choice_of_the_design_that_does_not_act_yet_is_answered_with_those_that_do(
+    keys: dict[str, Any], path: str, value: str, choices: str
+) -> None:
+    assert endpoint_problems(**keys) == [
+        f"endpoints[0].{path}: {value} is planned, but this version does not act on it yet; choose {choices}"
+    ]
+
+
+def test_a_value_that_is_no_choice_is_answered_with_the_choices() -> None:
+    assert endpoint_problems(batching={"policy": "fast"}) == [
+        "endpoints[0].batching.policy: 'fast' is not 'none' or 'static'"
+    ]
+
+
+def test_a_number_or_a_word_is_one_finding_and_not_one_per_alternative() -> None:
+    assert problems({**GOOD, "server": {"workers": "many"}}) == ["server.workers: 'many' is not a number or 'auto'"]
+    assert endpoint_problems(batching={"max_inflight": 0}) == [
+        "endpoints[0].batching.max_inflight: 0 is not a number or 'auto'"
+    ]  # fmt: skip
+
+
+def test_what_is_missing_is_named_in_the_place_where_it_belongs() -> None:
+    assert problems({}) == ["endpoints: is missing"]
+    assert problems({"endpoints": [{}]}) == ["endpoints[0].name: is missing", "endpoints[0].backend: is missing"]
+
+
+def test_a_key_without_a_value_says_so() -> None:
+    assert problems({**GOOD, "server": None}) == ["server: has no value"]
+    assert problems({"endpoints": [None]}) == ["endpoints[0]: has no value"]
+
+
+def test_our_own_checks_speak_for_themselves() -> None:
+    assert endpoint_problems(slo={"latency": 5}) == [
+        "endpoints[0].slo.latency: a duration needs a unit: write 5s or 5ms"
+    ]  # fmt: skip
+
+
+def test_every_other_finding_shows_the_value_that_was_found() -> None:
+    assert problems({**GOOD, "server": {"port": 99999}}) == [
+        "server.port: input should be less than or equal to 65535, not 99999"
+    ]  # fmt: skip
+
+
+def test_findings_about_different_places_are_all_reported() -> None:
+    document = {
+        "server": {"port": -1},
+        "endpoints": [{"name": "a b", "backend": {"urls": ["x"]}}, {"name": "b"}],
+        "x": 1,
+    }
+    assert [problem.partition(":")[0] for problem in problems(document)] == [
+        "server.port", "endpoints[0].name", "endpoints[0].backend.urls[0]", "endpoints[1].backend", "x",
+    ]  # fmt: skip
+
+
+def test_a_finding_inside_a_broken_list_does_not_also_call_the_list_too_short() -> None:
+    assert problems({"endpoints": [{"name": "a"}]}) == ["endpoints[0].backend: is missing"]
+
+
+def test_the_closest_word_is_proposed_only_when_it_is_close() -> None:
+    assert closest("prot", ["host", "port"]) == "; did you mean port?"
+    assert closest("quux", ["host", "port"]) == ""
+    assert closest("port", []) == ""

@@ -1,0 +1,193 @@
+"""What may be configured, what is refused, and that a configuration arrives in a role process as it left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlproxy.config import Configuration, Endpoint
+
+BACKEND: dict[str, Any] = {"urls": ["http://model:9000"]}
+
+
+def endpoint(**keys: Any) -> Endpoint:
+    return Endpoint.model_validate({"name": "iris", "backend": BACKEND, **keys})
+
+
+def configuration(**keys: Any) -> Configuration:
+    return Configuration.model_validate({"endpoints": [{"name": "iris", "backend": BACKEND}], **keys})
+
+
+def test_the_defaults_are_those_that_the_documents_promise() -> None:
+    defaults = configuration()
+    assert (defaults.server.host, defaults.server.port, defaults.server.workers) == ("0.0.0.0", 8080, "auto")
+    assert (defaults.admin.host, defaults.admin.port) == ("127.0.0.1", 8081)
+    assert (defaults.limits.body_bytes, defaults.limits.header_bytes) == (16 * 2**20, 32 * 2**10)
+    assert (defaults.limits.queue_instances, defaults.limits.queue_bytes) == (10_000, 256 * 2**20)
+    assert defaults.logging.access is False
+    only = defaults.endpoints[0]
+    assert (only.protocol, only.slo.latency_ns, only.slo.share) == ("kserve-v1", 500_000_000, 0.99)
+    assert (only.batching.policy, only.batching.max_size, only.batching.max_linger_ns) == ("static", 64, None)
+    assert (only.backend.timeout_ns, only.backend.retry.attempts) == (5_000_000_000, 2)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "predict", "prefix", "backend"),
+    [
+        ("kserve-v1", "/v1/models/iris:predict", "/v1/models/iris", "/v1/models/iris:predict"),
+        ("json-list", "/iris/predict", "/iris", "/predict"),
+    ],
+)
+def test_a_protocol_brings_its_own_paths(protocol: str, predict: str, prefix: str, backend: str) -> None:
+    plain = endpoint(protocol=protocol)
+    assert (plain.predict_path, plain.prefix, plain.backend_path) == (predict, prefix, backend)
+
+
+def test_a_route_and_a_backend_path_replace_the_protocols_own() -> None:
+    custom = endpoint(route="/score", backend={**BACKEND, "path": "/v1/models/other:predict"})
+    assert (custom.predict_path, custom.backend_path) == ("/score", "/v1/models/other:predict")
+    assert custom.prefix == "/v1/models/iris"
+
+
+@pytest.mark.parametrize("name", ["iris", "Iris2", "a", "a-b_c.d", "0"])
+def test_a_name_that_can_stand_in_a_url_is_taken(name: str) -> None:
+    assert endpoint(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "-a", "a-", ".", "..", "ä", "a:b", "a%", "a\n"])
+def test_a_name_that_cannot_stand_in_a_url_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="stands in URLs"):
+        endpoint(name=name)
+
+
+@pytest.mark.parametrize("route", ["score", "", "/a b", "/a?b", "/a#b", "/a%20b", "/a\n"])
+def test_a_route_must_be_a_plain_absolute_path(route: str) -> None:
+    with pytest.raises(ValidationError, match="absolute path"):
+        endpoint(route=route)
+    with pytest.raises(ValidationError, match="absolute path"):
+        endpoint(backend={**BACKEND, "path": route})
+
+
+@pytest.mark.parametrize("route", ["/healthz", "/readyz"])
+def test_a_route_must_not_hide_the_proxys_own_health(route: str) -> None:
+    with pytest.raises(ValidationError, match="own health route"):
+        endpoint(route=route)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a:8443", "http://[::1]:9000", "http://a.b.svc.cluster.local/prefix"]
+)
+def test_a_backend_is_a_plain_http_url(url: str) -> None:
+    assert endpoint(backend={"urls": [url]}).backend.urls == (url,)
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        [],
+        ["model:9000"],
+        ["ftp://a"],
+        ["http://"],
+        ["http://a?x=1"],
+        ["http://a#x"],
+        ["http://user@a"],
+        ["http://a", "http://a"],
+        ["http://[x"],
+        ["http://a:99999"],
+        ["http://a:port"],
+        ["http://a b"],
+        ["http://a\r\nhost: b"],
+        "http://a",
+    ],
+)  # fmt: skip
+def test_anything_else_is_no_backend(urls: object) -> None:
+    with pytest.raises(ValidationError):
+        endpoint(backend={"urls": urls})
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"server": {"workers": 0}},
+        {"server": {"workers": "three"}},
+        {"server": {"workers": True}},
+        {"server": {"port": -1}},
+        {"server": {"port": 65536}},
+        {"server": {"port": "8080"}},
+        {"server": {"drain_timeout": "0s"}},
+        {"server": {"ring": "64B"}},
+        {"limits": {"body": 0}},
+        {"limits": {"queue_instances": 0}},
+        {"limits": {"queue_instances": 1.5}},
+        {"limits": {"header_timeout": 10}},
+        {"logging": {"level": "INFO"}},
+        {"logging": {"access": "yes"}},
+        {"endpoints": []},
+        {"surprise": 1},
+    ],
+)  # fmt: skip
+def test_a_value_out_of_its_range_or_type_is_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        configuration(**keys)
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, -0.1])
+def test_the_share_of_an_objective_lies_strictly_between_none_and_all(share: float) -> None:
+    with pytest.raises(ValidationError):
+        endpoint(slo={"share": share})
+
+
+@pytest.mark.parametrize("batching", [{"max_size": 8}, {"max_linger": "1ms"}, {"max_size": 8, "max_linger": "1ms"}])
+def test_a_batch_key_without_batching_would_be_a_silent_no_op_and_is_refused(batching: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="would do nothing with policy none"):
+        endpoint(batching={"policy": "none", **batching})
+
+
+def test_a_linger_as_long_as_the_objective_leaves_nothing_for_the_backend() -> None:
+    with pytest.raises(ValidationError, match=r"leaves nothing of slo\.latency 100ms"):
+        endpoint(slo={"latency": "100ms"}, batching={"max_linger": "100ms"})
+    assert endpoint(slo={"latency": "100ms"}, batching={"max_linger": "99ms"}).batching.max_linger_ns == 99_000_000
+
+
+@pytest.mark.parametrize("second", [{"name": "iris"}, {"name": "b", "route": "/v1/models/iris:predict"}])
+def test_two_endpoints_never_share_a_name_or_a_route(second: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="two endpoints have the"):
+        configuration(endpoints=[{"name": "iris", "backend": BACKEND}, {"backend": BACKEND, **second}])
+
+
+def test_the_two_ports_differ_unless_the_kernel_chooses_them() -> None:
+    with pytest.raises(ValidationError, match="both 9000"):
+        configuration(server={"port": 9000}, admin={"port": 9000})
+    assert configuration(server={"port": 0}, admin={"port": 0}).server.port == 0
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(configuration().server, "port", 1)  # noqa: B010 - mypy sees that it is frozen
+
+
+def test_a_configuration_arrives_in_a_role_process_as_it_left() -> None:
+    sent = configuration(
+        server={"port": 0, "workers": 3, "drain_timeout": "1.5s", "ring": "64KiB"},
+        limits={"body": 12345, "header_timeout": "250ms"},
+        logging={"level": "debug", "access": True},
+        endpoints=[
+            {
+                "name": "iris",
+                "protocol": "json-list",
+                "route": "/score",
+                "backend": {
+                    "urls": ["http://a", "https://b:8443/x"], "path": "/p", "timeout": "1h", "connect_timeout": "7us",
+                    "retry": {"attempts": 0, "resend_on_crash": False}, "scaling": {"kind": "fixed", "slots": 7},
+                    "tls": {"verify": False},
+                },
+                "slo": {"latency": "1234567ns", "share": 0.9},
+                "batching": {"policy": "static", "max_size": 3, "max_linger": "1us", "max_inflight": 2},
+            },
+            {"name": "alone", "backend": BACKEND, "batching": {"policy": "none", "max_inflight": "auto"}},
+        ],
+    )  # fmt: skip
+    assert Configuration.from_json(sent.to_json()) == sent
+    assert Configuration.from_json(sent.to_json()).to_json() == sent.to_json()
