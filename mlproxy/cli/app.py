@@ -53,7 +53,9 @@ def serve(
     workers: Annotated[str | None, typer.Option(metavar="N", help="Ingress workers, or auto. [auto]")] = None,
     admin_port: Annotated[int | None, typer.Option(help="Admin port. [8081]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")] = None,
-    access_log: Annotated[bool | None, typer.Option("--access-log/--no-access-log", help="[off]")] = None,
+    access_log: Annotated[
+        bool | None, typer.Option("--access-log/--no-access-log", help="One line per prediction. [off]")
+    ] = None,
 ) -> None:
     """Run the proxy, from a file or for one backend."""
     flags: dict[str, Any] = {
@@ -84,11 +86,15 @@ def check(file: Annotated[Path, typer.Argument(help="YAML file.")]) -> None:
 @app.command()
 def demo() -> None:
     """A model server, the proxy and traffic on this machine: see what batching does. Takes about 25 s."""
-    try:
-        from bench.demo import main
-    except ModuleNotFoundError:
+    import mlproxy
+
+    source = Path(mlproxy.__file__).parent.parent
+    if not (source / "bench" / "demo.py").exists():
         typer.echo("The demo lives beside the source: clone the repository and run `make demo`.", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(1)
+    sys.path.insert(0, str(source))
+    from bench.demo import main
+
     raise typer.Exit(main())
 
 

@@ -342,6 +342,28 @@ def test_whatever_comes_is_taken_or_refused_and_never_a_crash(protocol: str, pie
         assert codec.render(reply, reply.items, False)
 
 
+HEADS = [b"POST / HTTP/1.1\r\n\r\n", b'x: {"instances": [1]}', b'["', b"]}", b"\xff\r\n\r\n", b"NaN"]
+
+
+@PROTOCOLS
+@many
+@given(data=st.data(), head=st.sampled_from(HEADS))
+def test_what_stands_before_a_body_in_the_same_buffer_changes_nothing(
+    protocol: str, data: st.DataObject, head: bytes
+) -> None:
+    codec, caller = codec_for(protocol), data.draw(CALLERS[protocol])
+    body = data.draw(st.just(caller.body) | mutations(caller.body))
+
+    def outcome(text: bytes, start: int) -> tuple[bytes, int, bytes, bool] | None:
+        try:
+            parsed = codec.parse_request(text, start)
+        except BadRequest:
+            return None
+        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.bare
+
+    assert outcome(head + body, len(head)) == outcome(body, 0)
+
+
 @PROTOCOLS
 @more
 @given(data=st.data())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlproxy.backend import Balancer
 from mlproxy.config import Endpoint
@@ -19,12 +21,16 @@ from workers.sockets import inherited_socket
 if TYPE_CHECKING:
     from workers.launch import Launch
 
+logger = logging.getLogger("mlproxy.batcher")
+
 HEARTBEAT_S = 0.5
+EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 
 async def serve(launch: Launch) -> None:
     """Batch until SIGTERM; by then the workers have gone, so draining takes what is left in the queues."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_crash)
     configuration = launch.configuration
     page = MetricPage(launch.page_fd, PageLayout.of(configuration))
     page.begin(time.monotonic_ns())
@@ -57,6 +63,12 @@ def _runtime(
     policy = policy_for(endpoint.batching, endpoint.backend.scaling.slots)
     engine = Engine(policy, bounds, retry_attempts=endpoint.backend.retry.attempts)
     return EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
+
+
+def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A defect: end at once. The workers hold every request and send it to the successor; going on might lose some."""
+    logger.critical("defect, ending: %s", context["message"], exc_info=context.get("exception"))
+    os._exit(EXIT_DEFECT)
 
 
 async def _beat(page: MetricPage) -> None:

@@ -206,6 +206,13 @@ class BatcherClient:
                 self._give_up(cycle, SuspectRequest(detail))
         self.connect()
 
+    def give_up(self, error: ProxyError) -> None:
+        """Answer everyone who still waits with ``error``."""
+        if self._unanswered:
+            logger.warning("giving up unanswered=%d: %s", len(self._unanswered), error.detail)
+        while self._unanswered:  # an answer may let in what was pipelined behind it
+            self._give_up(next(iter(self._unanswered.values())), error)
+
     def _give_up(self, cycle: PredictCycle, error: ProxyError) -> None:
         self._forget(cycle.ring_id)
         self._on_error(cycle, error)

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from mlproxy.config import Configuration
-from mlproxy.errors import ProxyError
+from mlproxy.errors import Draining, Overloaded, ProxyError
 from mlproxy.observe import IngressMetrics, access_line
 from workers.ingress import response
 from workers.ingress.batcher_client import BatcherClient
@@ -63,7 +63,17 @@ class Door:
 
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
-        self.client.admit(cycle, cycle.route.codec.parse_request(text, start))
+        parsed = cycle.route.codec.parse_request(text, start)
+        try:
+            self.client.admit(cycle, parsed)
+        except Overloaded:
+            self._metrics[cycle.route.index].shed()
+            raise
+
+    def give_up(self) -> None:
+        """Time is over: whoever still waits is told so."""
+        detail = "the proxy is shutting down, and the backend has not answered in time"
+        self.client.give_up(Draining(detail, retry_after_s=1))
 
     def left(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` closed its connection before it was answered."""

@@ -20,7 +20,12 @@ from workers.ingress.watchdog import Watchdog
 from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
     from workers.launch import Launch
+
+#: How long callers may take to accept what they are told at the very end.
+LAST_WORDS_S = 0.5
 
 
 class IngressServer(uvicorn.Server):
@@ -56,8 +61,21 @@ def _config(launch: Launch) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, launch.configuration.server.drain_timeout_ns // NS_PER_S),
+        timeout_graceful_shutdown=cast(int, _drain_s(launch.configuration.server.drain_timeout_ns)),
     )
+
+
+def _drain_s(drain_timeout_ns: int) -> float:
+    """How long callers may wait for their answers: what is left then still has to be told so, in time."""
+    return max(drain_timeout_ns * 0.8, drain_timeout_ns - NS_PER_S) / NS_PER_S
+
+
+async def _all_closed(state: ServerState, within_s: float) -> None:
+    """Let the last answers leave."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + within_s
+    while state.connections and loop.time() < give_up_at:  # noqa: ASYNC110 - Uvicorn keeps a set, not an event
+        await asyncio.sleep(0.01)
 
 
 async def serve(launch: Launch) -> None:
@@ -89,4 +107,6 @@ async def serve(launch: Launch) -> None:
         await server.serve(sockets=[inherited_socket(launch.listen_fd)])
     finally:
         watchdog.stop()
+        door.give_up()
         door.client.close()
+        await _all_closed(server.server_state, LAST_WORDS_S)
