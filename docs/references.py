@@ -27,24 +27,6 @@ from mlproxy.units import format_duration, format_size
 FOLDER = Path(__file__).parent
 _NOTE = "<!-- Written by `make docs` from {source}; do not edit. -->"
 
-#: Of keys whose name says it all in the schema, what the reader of a table still wants to know.
-MEANINGS = {
-    "server.host": "Address of the data port.",
-    "admin.host": "Address of the admin port.",
-    "admin.port": "Port of metrics, status and API. 0: the kernel chooses.",
-    "logging.level": "The least important lines that are written.",
-    "endpoints[].name": "Stands in URLs and in the metrics' label `endpoint`.",
-    "endpoints[].protocol": "What callers and the backend speak.",
-    "endpoints[].backend.urls": "Servers of the model; calls go to the one with the fewest in flight.",
-    "endpoints[].backend.timeout": "Longest time for a call's answer; beyond it 504.",
-    "endpoints[].backend.connect_timeout": "Longest time to connect, TLS included.",
-    "endpoints[].backend.max_connections": "At most so many connections to each URL; calls beyond them wait.",
-    "endpoints[].backend.scaling.kind": "How the backend's size comes about.",
-    "endpoints[].backend.tls.verify": "Whether the server's certificate is checked. Turn it off in experiments only.",
-    "endpoints[].slo.latency": "The objective, from a request's head to its answer.",
-    "endpoints[].batching.policy": "none: every request is a call of its own. static: `max_size` and `max_linger`.",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -66,8 +48,7 @@ def configuration_keys(model: type[BaseModel] = Configuration, above: str = "") 
         if section is not None:
             yield from configuration_keys(section, f"{path}{'[]' if properties[key].get('type') == 'array' else ''}.")
         else:
-            meaning = field.description or MEANINGS.get(path, "")
-            yield Key(path, _kind(name, properties[key]), _default(name, field), meaning)
+            yield Key(path, _kind(name, properties[key]), _default(name, field), field.description or "")
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

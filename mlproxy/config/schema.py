@@ -6,48 +6,12 @@ are frozen and refuse unknown keys. A configuration travels to the role processe
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    field_validator,
-    model_validator,
-)  # fmt: skip
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlproxy.units import format_duration, format_size, parse_duration, parse_size
-
-DurationNs = Annotated[
-    int, BeforeValidator(parse_duration), Field(ge=0), PlainSerializer(format_duration, when_used="unless-none")
-]
-PositiveDurationNs = Annotated[DurationNs, Field(gt=0)]
-SizeBytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0), PlainSerializer(format_size)]
-StrictInt = Annotated[int, Field(strict=True)]
-Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
-
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-
-
-def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets without an address in them, a port that is none
-        usable = False
-    if not usable or parts.netloc.endswith(":") or re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ValueError(f"{url!r} is not a URL like http://host:port")
-    if parts.query or parts.fragment or parts.username:
-        raise ValueError(f"{url!r} must not have a query, a fragment or credentials")
-    return url
-
-
-HttpUrl = Annotated[str, AfterValidator(_check_url)]
+from mlproxy.config.values import DurationNs, HttpPath, HttpUrl, Port, PositiveDurationNs, SizeBytes, UrlName
+from mlproxy.units import format_duration
 
 #: Of each protocol: where predictions arrive, the prefix under which everything else passes through, and where the
 #: backend takes batches.
@@ -66,7 +30,7 @@ class Section(BaseModel):
 class Server(Section):
     """The data port and its workers."""
 
-    host: str = "0.0.0.0"
+    host: str = Field("0.0.0.0", description="Address of the data port.")
     port: Port = Field(8080, description="`$PORT` wins, as Knative and Cloud Run want. 0: the kernel chooses.")
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] | Literal["auto"] = Field(
         "auto",
@@ -83,8 +47,8 @@ class Server(Section):
 class Admin(Section):
     """The port for metrics and the API."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8081
+    host: str = Field("127.0.0.1", description="Address of the admin port.")
+    port: Port = Field(8081, description="Port of metrics, status and API. 0: the kernel chooses.")
 
 
 class Limits(Section):
@@ -105,14 +69,18 @@ class Limits(Section):
 class Logging(Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are written."
+    )
     access: Annotated[bool, Field(strict=True)] = Field(False, description="One line per prediction.")
 
 
 class Tls(Section):
     """How an https backend is verified."""
 
-    verify: Annotated[bool, Field(strict=True)] = True
+    verify: Annotated[bool, Field(strict=True)] = Field(
+        True, description="Whether the server's certificate is checked. Turn it off in experiments only."
+    )
     ca_file: str | None = Field(None, description="PEM file with the authorities to trust instead of the system's.")
 
 
@@ -130,7 +98,7 @@ class Retry(Section):
 class FixedScaling(Section):
     """A backend of fixed size."""
 
-    kind: Literal["fixed"] = "fixed"
+    kind: Literal["fixed"] = Field("fixed", description="How the backend's size comes about.")
     slots: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
         4, description="Calls that the backend serves at once; what `max_inflight: auto` means."
     )
@@ -139,11 +107,19 @@ class FixedScaling(Section):
 class Backend(Section):
     """The model server behind an endpoint."""
 
-    urls: tuple[HttpUrl, ...] = Field(min_length=1)
-    path: str | None = Field(None, description="Where batches are posted; null: the protocol's own path.")
-    timeout_ns: PositiveDurationNs = Field(5_000_000_000, alias="timeout")
-    connect_timeout_ns: PositiveDurationNs = Field(1_000_000_000, alias="connect_timeout")
-    max_connections: Annotated[int, Field(strict=True, ge=1)] = 64
+    urls: tuple[HttpUrl, ...] = Field(
+        min_length=1, description="Servers of the model; calls go to the one with the fewest in flight."
+    )
+    path: HttpPath | None = Field(None, description="Where batches are posted; null: the protocol's own path.")
+    timeout_ns: PositiveDurationNs = Field(
+        5_000_000_000, alias="timeout", description="Longest time for a call's answer; beyond it 504."
+    )
+    connect_timeout_ns: PositiveDurationNs = Field(
+        1_000_000_000, alias="connect_timeout", description="Longest time to connect, TLS included."
+    )
+    max_connections: Annotated[int, Field(strict=True, ge=1)] = Field(
+        64, description="At most so many connections to each URL; calls beyond them wait."
+    )
     retry: Retry = Retry()
     scaling: FixedScaling = FixedScaling()
     tls: Tls = Tls()
@@ -155,23 +131,22 @@ class Backend(Section):
             raise ValueError("the same URL stands twice")
         return urls
 
-    @field_validator("path")
-    @classmethod
-    def _check_path(cls, path: str | None) -> str | None:
-        return _absolute_path(path)
-
 
 class Slo(Section):
     """The latency objective: ``share`` of the requests within ``latency``."""
 
-    latency_ns: PositiveDurationNs = Field(500_000_000, alias="latency")
+    latency_ns: PositiveDurationNs = Field(
+        500_000_000, alias="latency", description="The objective, from a request's head to its answer."
+    )
     share: Annotated[float, Field(gt=0, lt=1)] = Field(0.99, description="Reported against, in /api/v1/status.")
 
 
 class Batching(Section):
     """How batches form."""
 
-    policy: Literal["none", "static"] = "static"
+    policy: Literal["none", "static"] = Field(
+        "static", description="none: every request is a call of its own. static: `max_size` and `max_linger`."
+    )
     max_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(64, description="Instances per batch.")
     max_linger_ns: DurationNs | None = Field(
         None, alias="max_linger",
@@ -194,9 +169,9 @@ class Batching(Section):
 class Endpoint(Section):
     """A route with its protocol, objective, policy and backend."""
 
-    name: str
-    protocol: Literal["kserve-v1", "json-list"] = "kserve-v1"
-    route: str | None = Field(None, description="Path of predictions; null: the protocol's own.")
+    name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.")
+    protocol: Literal["kserve-v1", "json-list"] = Field("kserve-v1", description="What callers and the backend speak.")
+    route: HttpPath | None = Field(None, description="Path of predictions; null: the protocol's own.")
     backend: Backend
     slo: Slo = Slo()
     batching: Batching = Batching()
@@ -216,19 +191,12 @@ class Endpoint(Section):
         """Where batches are posted."""
         return self.backend.path or _PATHS[self.protocol][2].format(name=self.name)
 
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if _NAME.fullmatch(name) is None:
-            raise ValueError(f"{name!r} stands in URLs: use letters, digits, '-', '_' and '.'")
-        return name
-
     @field_validator("route")
     @classmethod
     def _check_route(cls, route: str | None) -> str | None:
         if route in ("/healthz", "/readyz"):
             raise ValueError(f"{route} is the proxy's own health route")
-        return _absolute_path(route)
+        return route
 
     @model_validator(mode="after")
     def _linger_within_slo(self) -> Endpoint:
@@ -271,9 +239,3 @@ class Configuration(Section):
     def from_json(cls, text: str) -> Configuration:
         """The other end of `to_json`."""
         return cls.model_validate_json(text)
-
-
-def _absolute_path(path: str | None) -> str | None:
-    if path is not None and (not path.startswith("/") or re.search(r"[\s?#%]", path)):
-        raise ValueError(f"{path!r} must be an absolute path without query, fragment, space or percent sign")
-    return path

@@ -45,12 +45,6 @@ def test_every_key_has_a_kind_and_a_meaning() -> None:
     assert [key.path for key in references.configuration_keys() if not (key.kind and key.meaning)] == []
 
 
-def test_a_meaning_stands_in_one_place_only() -> None:
-    """A key that the schema describes, or that is gone, has no business in the table of meanings."""
-    used = {key.path for key in references.configuration_keys() if references.MEANINGS.get(key.path) == key.meaning}
-    assert set(references.MEANINGS) == used
-
-
 @pytest.mark.parametrize(
     ("path", "kind", "default"),
     [

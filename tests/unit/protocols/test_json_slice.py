@@ -123,12 +123,17 @@ def test_members_are_found_where_they_stand_in_any_layout() -> None:
         # The walk steps over the first value by the length of the last one; here it lands on something like a key.
         b'{"a":1,"b":22222,"a":{                               "b":12  }}',
         b'{"a":{"k":"x",\n":":1},"b":0,"a":1234567}',
+        b'{"a":1,"b":22222,"a":{"c":0      ,"b":12  }}',
         b'{"a":{"b":[1],"x":1},"b":[2],"a":[]}',
     ],
 )  # fmt: skip
 def test_a_key_that_stands_twice_is_refused_however_it_is_spelt_and_whatever_it_holds(text: bytes) -> None:
     with pytest.raises(JsonError, match="twice"):
         split_members(text)
+
+
+def test_a_key_that_is_called_like_a_token_keeps_its_name() -> None:
+    assert list(split_members(b'{"NaN": NaN, "1.0": 1.0, "Infinity": "-Infinity"}')) == ["NaN", "1.0", "Infinity"]
 
 
 def test_a_key_may_stand_again_at_another_depth() -> None:
