@@ -71,6 +71,10 @@ def _sentence(detail: ErrorDetails) -> str:
         return str(detail["ctx"]["error"])
     if value is None:
         return "has no value"
+    if kind in ("model_type", "dict_type"):
+        return f"must be a mapping, not {value!r}"
+    if kind == "too_short":
+        return "needs at least one"
     return f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {value!r}"
 
 

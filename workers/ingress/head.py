@@ -123,7 +123,7 @@ def _budget_ns(name: bytes, value: bytes) -> int:
     if name == b"grpc-timeout":
         match = _GRPC_TIMEOUT.fullmatch(value)
         if match is not None:
-            return int(match[1]) * _GRPC_UNIT_NS[match[2]]
+            return max(1, int(match[1]) * _GRPC_UNIT_NS[match[2]])  # in gRPC 0 means: over already
         raise BadRequest(f"grpc-timeout: {value.decode('latin-1')!r} is not up to 8 digits and one of H M S m u n")
     if _MILLISECONDS.fullmatch(value) is None:
         raise BadRequest(f"{name.decode()}: {value.decode('latin-1')!r} is not a number of milliseconds")

@@ -42,5 +42,10 @@ class RouteTable:
 
     def passing(self, path: str) -> Route | None:
         """The endpoint under whose prefix ``path`` lies; the longest prefix wins."""
-        matching = [route for route in self.routes if path == route.prefix or path.startswith(route.prefix + "/")]
+        matching = [
+            route
+            for route in self.routes
+            # Its other verbs too: /v1/models/iris:explain
+            if path.startswith(route.prefix) and path[len(route.prefix) :][:1] in ("", "/", ":")
+        ]
         return max(matching, key=lambda route: len(route.prefix), default=None)

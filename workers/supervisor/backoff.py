@@ -5,13 +5,14 @@ from __future__ import annotations
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 FIRST_PAUSE_NS = 100 * NS_PER_MS
-LONGEST_PAUSE_NS = 5 * NS_PER_S
+#: While the batcher is away every caller waits, so even one that keeps dying is not kept away for long.
+LONGEST_PAUSE_NS = 2 * NS_PER_S
 #: A process that lived this long was well; its successor starts at once.
-HEALTHY_AFTER_NS = 10 * NS_PER_S
+HEALTHY_AFTER_NS = 2 * NS_PER_S
 
 
 class BackOff:
-    """None after a healthy life; doubling from 0.1 s to 5 s while lives are short. The first death is free."""
+    """None after a healthy life; doubling from 0.1 s to 2 s while lives are short. The first death is free."""
 
     def __init__(self) -> None:
         self._short_lives = 0

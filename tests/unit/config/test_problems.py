@@ -128,3 +128,9 @@ def test_the_closest_word_is_proposed_only_when_it_is_close() -> None:
     assert closest("prot", ["host", "port"]) == "; did you mean port?"
     assert closest("quux", ["host", "port"]) == ""
     assert closest("port", []) == ""
+
+
+def test_a_section_of_the_wrong_kind_is_told_in_words_of_the_file() -> None:
+    found = problems({"server": 5, "endpoints": [{"name": "a", "backend": {"urls": []}}]})
+    assert found == ["server: must be a mapping, not 5", "endpoints[0].backend.urls: needs at least one"]
+    assert problems({"endpoints": []}) == ["endpoints: needs at least one"]

@@ -76,6 +76,7 @@ def test_any_other_target_is_no_predict_route(target: bytes) -> None:
         ("/v1/models/iris", "iris"),
         ("/v1/models/iris/", "iris"),
         ("/v1/models/iris/metadata", "iris"),
+        ("/v1/models/iris:explain", "iris"),
         ("/v1/models/iris2/metadata", "iris2"),
         ("/list/docs.json", "list"),
         ("/v1/models/x/versions/1", "x"),
