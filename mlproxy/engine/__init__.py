@@ -5,11 +5,11 @@ clock, no event loop, no logging: the live batcher feeds it real events, a test 
 """
 
 from mlproxy.engine.admission import QueueBounds
-from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Piece, Reject, Relay
+from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
 from mlproxy.engine.engine import Engine
 from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
 from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
-from mlproxy.engine.request import Batch, Part, Request
+from mlproxy.engine.request import Batch, Part, Piece, Request
 
 __all__ = [
     "Abort",

@@ -6,10 +6,10 @@ cancelled it; then in none.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mlproxy.engine.events import Failure
-from mlproxy.engine.request import Batch, Request
+from mlproxy.engine.request import Batch, Piece, Request
 from mlproxy.errors import ProxyError
 
 
@@ -23,10 +23,6 @@ class Abort(NamedTuple):
     """Everyone in ``batch`` has gone: give up the call. No event about it is expected any more."""
 
     batch: Batch
-
-
-#: A part of a reply: the reply, the index of its first item, the number of items.
-Piece: TypeAlias = tuple[Any, int, int]
 
 
 class Complete(NamedTuple):

@@ -8,11 +8,12 @@ document, section 5.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
 from itertools import count
 
 from mlproxy.engine.admission import DrainRate, QueueBounds
-from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Piece, Reject, Relay
+from mlproxy.engine.again import Again
+from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
+from mlproxy.engine.deadlines import Deadlines
 from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
 from mlproxy.engine.failure import ExtraCallBudget, may_help, retry_pause_ns, to_error
 from mlproxy.engine.lane import Lane, LaneTable
@@ -30,9 +31,8 @@ class Engine:
         self._retry_attempts = retry_attempts
         self._lanes = LaneTable()
         self._full: dict[Lane, None] = {}  # lanes at the size cap, in the order they got there
-        self._again: list[tuple[int, int, Batch]] = []  # heap of (not before, id, batch): retries and halves
-        self._deadlines: list[tuple[int, int, Request]] = []  # heap of queued requests whose caller set a deadline
-        self._compact_deadlines_at = 1024
+        self._again = Again()
+        self._deadlines = Deadlines()
         self._batch_ids = count(1)
         self._in_flight: set[Batch] = set()
         self._draining = False
@@ -65,17 +65,16 @@ class Engine:
                     self._cancel(request)
                 case Drain():
                     self._draining = True
-        self._expire(now_ns)
+        for request in self._deadlines.expired(now_ns):
+            self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"))
         self._wakeup_ns = None
         self._dispatch(now_ns)
         return commands
 
     def next_wakeup_ns(self) -> int | None:
         """When `handle` must be called again even if nothing happens; None: only an event changes anything."""
-        wakeup_ns = self._wakeup_ns
-        if self._deadlines and (wakeup_ns is None or self._deadlines[0][0] < wakeup_ns):
-            wakeup_ns = self._deadlines[0][0]
-        return wakeup_ns
+        instants = [at_ns for at_ns in (self._wakeup_ns, self._deadlines.next_ns) if at_ns is not None]
+        return min(instants, default=None)
 
     @property
     def in_flight(self) -> int:
@@ -111,7 +110,7 @@ class Engine:
             self.queued_instances += request.count
             self.queued_bytes += request.size_bytes
             if request.deadline_ns:
-                self._watch_deadline(request)
+                self._deadlines.watch(request)
             if split_size is not None and request.count > split_size:
                 for part in split(request, split_size):
                     lane = self._lanes.append(request.lane_key, part)
@@ -140,30 +139,12 @@ class Engine:
     def _leave_batch(self, member: Member) -> None:
         # Rare (a caller left, or a split request failed) and the batches are few: a search beats a field that the
         # hot path would have to set on every request.
-        batches = [*self._in_flight, *(batch for _, _, batch in self._again)]
-        for batch in batches:
+        for batch in [*self._in_flight, *self._again]:
             if member in batch.members:
                 batch.live -= 1
                 if not batch.live and batch in self._in_flight:
                     self._in_flight.discard(batch)
                     self._commands.append(Abort(batch))
-
-    def _watch_deadline(self, request: Request) -> None:
-        deadlines = self._deadlines
-        heappush(deadlines, (request.deadline_ns, id(request), request))
-        if len(deadlines) >= self._compact_deadlines_at:
-            # Requests that left early stay in the heap until they reach its top, which under steady load with
-            # mixed deadlines may be never: sweep them out whenever the heap has doubled.
-            deadlines[:] = [entry for entry in deadlines if entry[2].state is State.QUEUED]
-            heapify(deadlines)
-            self._compact_deadlines_at = max(1024, 2 * len(deadlines))
-
-    def _expire(self, now_ns: int) -> None:
-        deadlines = self._deadlines
-        while deadlines and (deadlines[0][0] <= now_ns or deadlines[0][2].state is not State.QUEUED):
-            _, _, request = heappop(deadlines)
-            if request.state is State.QUEUED:
-                self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"))
 
     def _unqueue(self, instances: int, size_bytes: int) -> None:
         self.queued_instances -= instances
@@ -187,7 +168,7 @@ class Engine:
                 member.state = done
                 if not isinstance(member, Part):
                     answers.append((member, [(reply, first, count)]))
-                elif pieces := _rejoin(member, (reply, first, count)):
+                elif pieces := member.rejoin((reply, first, count)):
                     answers.append((member.owner, pieces))
             first += count
         if answers:
@@ -219,7 +200,7 @@ class Engine:
             "split" if isolating else batch.reason, attempt=attempt, isolating=isolating or batch.isolating,
             cause=f"status_{failure.status}" if failure.status else failure.kind,
         )  # fmt: skip
-        heappush(self._again, (not_before_ns, again.id, again))
+        self._again.push(again, not_before_ns)
 
     def _settle(self, batch: Batch, *, succeeded: bool, now_ns: int) -> bool:
         """The call of ``batch`` ended; False when nobody knows it any more (it was aborted)."""
@@ -259,17 +240,13 @@ class Engine:
 
     def _next_again(self, now_ns: int) -> Batch | None:
         """A retry or a half of a failed batch whose time has come. Its members have waited longest."""
-        while self._again:
-            not_before_ns, _, batch = self._again[0]
-            if not batch.live:
-                heappop(self._again)
-                continue
-            if not_before_ns > now_ns and not self._draining:
-                self._wake_at(not_before_ns)
-                return None
-            heappop(self._again)
-            return batch
-        return None
+        not_before_ns = self._again.next_ns
+        if not_before_ns is None:
+            return None
+        if not_before_ns > now_ns and not self._draining:
+            self._wake_at(not_before_ns)
+            return None
+        return self._again.pop()
 
     def _next_batch(self, now_ns: int) -> Batch | None:
         """The oldest lane goes first when it is due, else a lane that is full; so neither kind starves the other."""
@@ -307,14 +284,3 @@ class Engine:
     def _wake_at(self, due_ns: int) -> None:
         if self._wakeup_ns is None or due_ns < self._wakeup_ns:
             self._wakeup_ns = due_ns
-
-
-def _rejoin(part: Part, piece: Piece) -> list[Piece]:
-    """Keep a part's piece of the answer; once it is the last, all pieces in order."""
-    part.reply = piece
-    request = part.owner
-    pieces = [part.reply for part in request.parts or () if part.reply is not None]
-    if len(pieces) < len(request.parts or ()):
-        return []
-    request.state = State.DONE
-    return pieces

@@ -15,6 +15,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+#: A part of a reply: the reply, the index of its first item, the number of items.
+Piece: TypeAlias = tuple[Any, int, int]
+
 
 class State(IntEnum):
     """Where a member is in its one-way life."""
@@ -59,7 +62,7 @@ class Part(msgspec.Struct, eq=False):
     first: int
     count: int
     state: State = State.QUEUED
-    reply: Any = None  #: this part's piece of the answer, once it is there
+    reply: Piece | None = None  #: this part's piece of the answer, once it is there
 
     def __repr__(self) -> str:
         return f"<Part of {self.owner!r} from {self.first}: {self.count} instances, {self.state.name.lower()}>"
@@ -74,6 +77,16 @@ class Part(msgspec.Struct, eq=False):
     def arrived_ns(self) -> int:
         """When the caller's request arrived."""
         return self.owner.arrived_ns
+
+    def rejoin(self, piece: Piece) -> list[Piece]:
+        """Keep this part's piece of the answer. Once it is the last, the request is done: all pieces, in order."""
+        self.reply = piece
+        parts = self.owner.parts or ()
+        pieces = [part.reply for part in parts if part.reply is not None]
+        if len(pieces) < len(parts):
+            return []
+        self.owner.state = State.DONE
+        return pieces
 
 
 Member: TypeAlias = Request | Part

@@ -199,7 +199,7 @@ class IngressProtocol(HttpToolsProtocol):
         """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
         self.server_state.total_requests += 1
         self.active_tick = self._door.tick
-        if self.flow.read_paused and not self.transport.is_closing():
+        if self.flow.read_paused and not self.flow.write_paused and not self.transport.is_closing():
             self.flow.resume_reading()
         if self.pipeline and not self.transport.is_closing():
             waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
@@ -208,6 +208,16 @@ class IngressProtocol(HttpToolsProtocol):
                 self._serve(cycle)
             else:
                 self._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if isinstance(self.cycle, PredictCycle):  # who does not take answers may not pipeline further requests
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.pipeline and not self.transport.is_closing():
+            self.flow.resume_reading()
 
     # --- the rest of a connection's life ---------------------------------------------------------------------
 
