@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
+from mlproxy.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ _READ = frozenset({
 })  # fmt: skip
 
 
-def read(
-    cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_bytes: int, max_header_bytes: int
-) -> None:
+def read(cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_bytes: int) -> None:
     """Take over what concerns a prediction. Raises the error that refuses the request before its body is read."""
     found = {name: value for name, value in headers if name in _READ}
     content_type = found.pop(b"content-type", b"application/json")
@@ -53,8 +51,6 @@ def read(
         _read_rest(cycle, found)
     else:
         cycle.plain_head = size_bytes > 0
-    if len(headers) > 16 and sum(len(name) + len(value) + 4 for name, value in headers) > max_header_bytes:
-        raise HeaderTooLarge(f"the head exceeds limits.header ({format_size(max_header_bytes)})")
     if content_type not in _JSON_TYPES:
         _check_type(content_type)
     if size_bytes > max_body_bytes:

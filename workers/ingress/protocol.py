@@ -11,49 +11,45 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mlproxy.errors import BadRequest, HeaderTooLarge, MethodNotAllowed, ProxyError, RequestTimeout
+from mlproxy.errors import BadRequest, HeaderTooLarge, MethodNotAllowed, ProxyError
+from mlproxy.units import format_size
 from workers.ingress import head, response
+from workers.ingress.connection import IngressConnection
 from workers.ingress.cycle import PredictCycle
 
 if TYPE_CHECKING:
     import asyncio
 
     from uvicorn.config import Config
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from workers.ingress.door import Door
 
 
-class IngressProtocol(HttpToolsProtocol):
-    """One connection."""
+#: The most that uvloop reads at once.
+READ_BYTES = 256 * 1024
 
-    cycle: RequestResponseCycle | PredictCycle  # type: ignore[assignment]  # the latest; None before the first
+
+class IngressProtocol(IngressConnection):
+    """One connection."""
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None, *, door: Door,
     ) -> None:  # fmt: skip
-        super().__init__(config, server_state, app_state, _loop)
-        # Global state
-        self._door = door
+        super().__init__(config, server_state, app_state, _loop, door=door)
         self._routes = door.routes.by_target
         self._max_body_bytes = door.limits.body_bytes
         self._max_header_bytes = door.limits.header_bytes
-        # Per connection, read by the watchdog
-        self.active_tick = door.tick
-        self.head_began_tick = door.tick
-        self.in_head = False
-        self.lingering = False
-        self.unsent_bytes = 0
         # Per request
-        self._head_bytes = 0
+        self._read_bytes = 0  # of the read that is being parsed
+        self._head_bytes = 0  # of earlier reads that belong to the head
+        self._barren_bytes = 0  # since the last piece of a body: chunk extensions, trailers
         self._upgrading = False
         self._known_head: head.KnownHead | None = None
 
-    # --- bytes in --------------------------------------------------------------------------------------------
+    # --- bytes in ------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         self.active_tick = self._door.tick
@@ -63,6 +59,7 @@ class IngressProtocol(HttpToolsProtocol):
         if known is not None and known.begins(data) and self.cycle.response_complete:
             self._receive_known(known, data)
             return
+        self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -74,7 +71,11 @@ class IngressProtocol(HttpToolsProtocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > self._max_header_bytes:
                     self._refuse_head()
-            elif isinstance(cycle := self.cycle, PredictCycle) and cycle.body_complete and cycle.plain_head:
+            elif self.receiving:
+                self._barren_bytes += len(data)
+                if self._barren_bytes > self._max_header_bytes + READ_BYTES:
+                    self._refuse_head()
+            elif isinstance(cycle := self.cycle, PredictCycle) and cycle.plain_head:
                 self._known_head = head.known_head(cycle, data)
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
@@ -95,7 +96,12 @@ class IngressProtocol(HttpToolsProtocol):
         self.head_began_tick = self._door.tick
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self.in_head:
+            self.headers.append((name.lower(), value))
+        else:  # a trailer: allowed, of no use, and bounded
+            self._head_bytes += len(name) + len(value) + 4
+            if self._head_bytes > self._max_header_bytes:
+                self._refuse_head()
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -109,7 +115,8 @@ class IngressProtocol(HttpToolsProtocol):
             return
         cycle = PredictCycle(self, route, parser.should_keep_alive(), time.monotonic_ns())
         try:
-            head.read(cycle, self.headers, self._max_body_bytes, self._max_header_bytes)
+            self._check_head_size()
+            head.read(cycle, self.headers, self._max_body_bytes)
         except ProxyError as error:
             cycle.error = error
         if not cycle.request_id:
@@ -122,6 +129,7 @@ class IngressProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
 
     def on_body(self, body: bytes) -> None:
+        self._barren_bytes = 0
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):
             super().on_body(body)
@@ -143,9 +151,7 @@ class IngressProtocol(HttpToolsProtocol):
         if cycle is self._serving:
             self._admit(cycle, cycle.take_body())
 
-    # --- one prediction --------------------------------------------------------------------------------------
-
-    _serving: PredictCycle | None = None
+    # --- one prediction ------------------------------------------------------------------------------------------
 
     def _serve(self, cycle: PredictCycle) -> None:
         """It is this cycle's turn on the connection."""
@@ -172,67 +178,7 @@ class IngressProtocol(HttpToolsProtocol):
         if cycle is self._serving:
             self.fail(cycle, error)
 
-    def fail(self, cycle: PredictCycle, error: ProxyError) -> None:
-        """Answer ``cycle`` with one of the proxy's own errors."""
-        if not cycle.body_complete:
-            cycle.keep_alive = False
-        data = response.error(
-            self._door.default_headers, cycle.request_id, error,
-            problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
-        )  # fmt: skip
-        self.finish(cycle, error.status, data)
-
-    def finish(self, cycle: PredictCycle, status: int, data: bytes) -> None:
-        """Write the whole response and go on with what the connection has waiting."""
-        cycle.response_complete = True
-        self._serving = None
-        self.transport.write(data)
-        self._door.answered(cycle, status, len(data))
-        if cycle.keep_alive:
-            self.on_response_complete()
-        elif cycle.body_complete:
-            self.transport.close()
-        else:
-            self._linger()
-
-    def on_response_complete(self) -> None:
-        """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
-        self.server_state.total_requests += 1
-        self.active_tick = self._door.tick
-        if self.flow.read_paused and not self.flow.write_paused and not self.transport.is_closing():
-            self.flow.resume_reading()
-        if self.pipeline and not self.transport.is_closing():
-            waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
-            cycle, app = waiting
-            if isinstance(cycle, PredictCycle):
-                self._serve(cycle)
-            else:
-                self._start_asgi_task(cycle, app)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if isinstance(self.cycle, PredictCycle):  # who does not take answers may not pipeline further requests
-            self.flow.pause_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if not self.pipeline and not self.transport.is_closing():
-            self.flow.resume_reading()
-
-    # --- the rest of a connection's life ---------------------------------------------------------------------
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        cycle = self._serving
-        if cycle is not None and not cycle.response_complete:
-            cycle.response_complete = True
-            self._door.left(cycle)
-        self._serving = None
-        self.pipeline.clear()
-
-    def time_out(self) -> None:
-        """The watchdog: the caller stopped in the middle of a request."""
-        self._refuse_connection(RequestTimeout("the request did not arrive within limits.header_timeout"))
+    # --- everything else -----------------------------------------------------------------------------------------
 
     def _leave_to_app(self) -> None:
         url, headers = self.url, self.headers
@@ -240,39 +186,26 @@ class IngressProtocol(HttpToolsProtocol):
         self.url = url
         self.headers += headers
         self.expect_100_continue = (b"expect", b"100-continue") in [(name, value.lower()) for name, value in headers]
-        if sum(len(name) + len(value) + 4 for name, value in headers) + len(url) > self._max_header_bytes:
-            self._refuse_head()
-            return
-        super().on_headers_complete()
+        try:
+            self._check_head_size()
+        except HeaderTooLarge as error:
+            self._refuse_connection(error)
+        else:
+            super().on_headers_complete()
+
+    def _check_head_size(self) -> None:
+        """`HeaderTooLarge`. Counted only when so much was read that it can be: hardly ever."""
+        if self._head_bytes + self._read_bytes > self._max_header_bytes:
+            size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size_bytes > self._max_header_bytes:
+                raise self._head_too_large()
+        self._head_bytes = 0  # from here on it counts trailers
 
     def _refuse_head(self) -> None:
-        self._refuse_connection(HeaderTooLarge(f"the head exceeds limits.header ({self._max_header_bytes} bytes)"))
+        self._refuse_connection(self._head_too_large())
 
-    def _refuse_connection(self, error: ProxyError) -> None:
-        """What came cannot be taken as a request: answer it if nothing else is pending, and close."""
-        if self.lingering or self.transport.is_closing():
-            return
-        serving = self._serving
-        if serving is not None and serving is self.cycle and not serving.body_complete:
-            self.fail(serving, error)  # it is this request's own body that went wrong
-            return
-        if self.cycle is not None and not self.cycle.response_complete:
-            # Answers to earlier requests on this connection are due first: let them go out, then close.
-            self.cycle.keep_alive = False
-            self.lingering = True
-            return
-        request_id = self._door.new_request_id()
-        data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
-        self.transport.write(data)
-        self._door.refused(error)
-        self._linger()
-
-    def _linger(self) -> None:
-        """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
-        self.lingering = True
-        self.flow.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+    def _head_too_large(self) -> HeaderTooLarge:
+        return HeaderTooLarge(f"the head exceeds limits.header ({format_size(self._max_header_bytes)})")
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Serve a request that offers ``Upgrade`` (h2c, from Java's client) as plain HTTP/1.1, as RFC 9110 §7.8 allows.

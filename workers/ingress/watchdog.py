@@ -69,6 +69,6 @@ class Watchdog:
         elif cycle is None or cycle.response_complete:
             if quiet_s > KEEP_ALIVE_S:
                 connection.transport.close()
-        elif not getattr(cycle, "body_complete", True) and quiet_s > self._header_timeout_s:
+        elif connection.receiving and not connection.flow.read_paused and quiet_s > self._header_timeout_s:
             connection.time_out()
         connection.unsent_bytes = unsent_bytes

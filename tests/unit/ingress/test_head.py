@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
+from mlproxy.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 from workers.ingress import head
 from workers.ingress.cycle import PredictCycle
 
@@ -25,9 +25,9 @@ def new_cycle() -> PredictCycle:
     return PredictCycle(nobody, nobody, True, ARRIVED_NS)
 
 
-def read(*headers: tuple[bytes, bytes], max_body_bytes: int = 1000, max_header_bytes: int = 4096) -> PredictCycle:
+def read(*headers: tuple[bytes, bytes], max_body_bytes: int = 1000) -> PredictCycle:
     cycle = new_cycle()
-    head.read(cycle, headers, max_body_bytes, max_header_bytes)
+    head.read(cycle, headers, max_body_bytes)
     return cycle
 
 
@@ -160,13 +160,6 @@ def test_a_body_announced_beyond_the_limit_is_refused_before_it_comes() -> None:
         read((b"content-length", b"9" * 18), max_body_bytes=16 * 2**20)
 
 
-def test_a_head_of_many_headers_beyond_the_limit_is_refused() -> None:
-    many = [(b"x-%d" % index, b"v" * 100) for index in range(20)]
-    read(*many, max_header_bytes=4096)
-    with pytest.raises(HeaderTooLarge, match="2KiB"):
-        read(*many, max_header_bytes=2048)
-
-
 # --- request id, expect, accept ----------------------------------------------------------------------------------
 
 
@@ -188,7 +181,7 @@ def test_keep_alive_is_not_granted_to_http_1_0_where_it_would_take_another_heade
 ) -> None:
     parser = SimpleNamespace(get_http_version=lambda: version)
     cycle = PredictCycle(cast(Any, SimpleNamespace(parser=parser)), cast(Any, None), True, ARRIVED_NS)
-    head.read(cycle, [(b"connection", b"keep-alive")], 1000, 4096)
+    head.read(cycle, [(b"connection", b"keep-alive")], 1000)
     assert cycle.keep_alive is keep_alive
 
 
@@ -215,5 +208,5 @@ def test_a_refusal_knows_the_id_and_the_form_of_its_answer() -> None:
     cycle = new_cycle()
     headers = [(b"content-type", b"text/html"), (b"accept", b"application/problem+json"), (b"x-request-id", b"me")]
     with pytest.raises(UnsupportedMediaType):
-        head.read(cycle, headers, 1000, 4096)
+        head.read(cycle, headers, 1000)
     assert (cycle.request_id, cycle.problem_json) == (b"me", True)

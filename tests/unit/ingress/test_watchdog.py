@@ -1,0 +1,231 @@
+"""The sweep over all connections, with a loop and connections that only pretend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from mlproxy.units import NS_PER_MS, NS_PER_S
+from workers.ingress.watchdog import KEEP_ALIVE_S, LINGER_S, SEND_TIMEOUT_S, Watchdog
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
+    from workers.ingress.door import Door
+
+HEADER_TIMEOUT_S = 3
+
+
+class Timer:
+    """A pending `FakeLoop.call_later`."""
+
+    def __init__(self, due: float, callback: Callable[[], object]) -> None:
+        self.due = due
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeLoop:
+    """Time passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        self.timers.append(Timer(self.now + delay, callback))
+        return self.timers[-1]
+
+    def advance(self, seconds: int) -> None:
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.due <= end and not timer.cancelled]:
+            timer = min(due, key=lambda timer: timer.due)
+            self.timers.remove(timer)
+            self.now = timer.due
+            timer.callback()
+        self.now = end
+
+
+@dataclass(eq=False)
+class Transport:
+    """Remembers how it was ended."""
+
+    unsent_bytes: int = 0
+    ended: str = ""
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+
+@dataclass(eq=False)
+class Connection:
+    """What the watchdog looks at."""
+
+    active_tick: int = 0
+    head_began_tick: int = 0
+    in_head: bool = False
+    lingering: bool = False
+    unsent_bytes: int = 0
+    cycle: Any = None
+    receiving: bool = False
+    reading_paused: bool = False
+    transport: Transport = field(default_factory=Transport)
+
+    @property
+    def flow(self) -> SimpleNamespace:
+        return SimpleNamespace(read_paused=self.reading_paused)
+
+    def time_out(self) -> None:
+        self.transport.ended = "timed out"
+
+
+class World:
+    """A watchdog that has been started, over one connection (or more)."""
+
+    def __init__(self, *connections: Connection, header_timeout_ns: int = HEADER_TIMEOUT_S * NS_PER_S) -> None:
+        self.loop = FakeLoop()
+        self.door = SimpleNamespace(tick=0, limits=SimpleNamespace(header_timeout_ns=header_timeout_ns))
+        self.state = SimpleNamespace(connections=set(connections))
+        self.watchdog = Watchdog(
+            cast(asyncio.AbstractEventLoop, self.loop), cast("Door", self.door), cast("ServerState", self.state)
+        )
+        self.watchdog.start()
+
+    def seconds_until_ended(self, connection: Connection, most: int = 200) -> tuple[int, str] | None:
+        """When and how ``connection`` is ended; None: not at all."""
+        for second in range(1, most + 1):
+            self.loop.advance(1)
+            if connection.transport.ended:
+                return second, connection.transport.ended
+        return None
+
+
+def cycle(*, response_complete: bool = False, body_complete: bool = True) -> SimpleNamespace:
+    return SimpleNamespace(response_complete=response_complete, body_complete=body_complete)
+
+
+ANSWERED = cycle(response_complete=True)
+
+
+@pytest.mark.parametrize("last", [None, ANSWERED], ids=["nothing asked yet", "answered"])
+def test_an_idle_connection_is_closed_after_the_keep_alive_time(last: object) -> None:
+    connection = Connection(cycle=last)
+    assert World(connection).seconds_until_ended(connection) == (KEEP_ALIVE_S + 1, "closed")
+
+
+def test_a_connection_in_use_is_never_idle() -> None:
+    connection = Connection(cycle=ANSWERED)
+    world = World(connection)
+    for _ in range(5):
+        assert world.seconds_until_ended(connection, most=KEEP_ALIVE_S - 1) is None
+        connection.active_tick = world.door.tick
+    assert world.seconds_until_ended(connection) == (KEEP_ALIVE_S + 1, "closed")
+
+
+@pytest.mark.parametrize(
+    "pending", [cycle(), SimpleNamespace(response_complete=False)], ids=["prediction", "passing through"]
+)
+def test_who_waits_for_an_answer_may_wait(pending: object) -> None:
+    connection = Connection(cycle=pending)
+    assert World(connection).seconds_until_ended(connection) is None
+
+
+def test_a_head_has_the_header_timeout_from_its_first_byte_whatever_trickles_in() -> None:
+    connection = Connection(cycle=ANSWERED)
+    world = World(connection)
+    world.loop.advance(10)
+    connection.in_head, connection.head_began_tick = True, world.door.tick
+    for second in range(1, HEADER_TIMEOUT_S + 1):
+        connection.active_tick = world.door.tick
+        assert world.seconds_until_ended(connection, most=1) is None, second
+    assert world.seconds_until_ended(connection, most=1) == (1, "timed out")
+
+
+def test_a_body_has_the_header_timeout_from_its_latest_byte() -> None:
+    connection = Connection(cycle=cycle(body_complete=False), receiving=True)
+    world = World(connection)
+    for _ in range(5):
+        assert world.seconds_until_ended(connection, most=HEADER_TIMEOUT_S) is None
+        connection.active_tick = world.door.tick
+    assert world.seconds_until_ended(connection) == (HEADER_TIMEOUT_S + 1, "timed out")
+
+
+def test_a_body_that_nobody_reads_is_not_its_callers_fault() -> None:
+    connection = Connection(cycle=cycle(body_complete=False), receiving=True, reading_paused=True)
+    assert World(connection).seconds_until_ended(connection) is None
+
+
+@pytest.mark.parametrize(("timeout_ns", "seconds"), [(1, 1), (NS_PER_S, 1), (1500 * NS_PER_MS, 2)])
+def test_a_header_timeout_is_rounded_up_to_whole_seconds(timeout_ns: int, seconds: int) -> None:
+    connection = Connection(in_head=True)
+    world = World(connection, header_timeout_ns=timeout_ns)
+    assert world.seconds_until_ended(connection) == (seconds + 1, "timed out")
+
+
+@pytest.mark.parametrize("last", [None, ANSWERED])
+def test_a_refused_caller_may_go_on_sending_for_a_short_while(last: object) -> None:
+    connection = Connection(lingering=True, cycle=last)
+    assert World(connection).seconds_until_ended(connection) == (LINGER_S + 1, "closed")
+
+
+def test_a_refused_connection_stays_for_the_answers_that_are_still_due() -> None:
+    connection = Connection(lingering=True, cycle=cycle())
+    world = World(connection)
+    assert world.seconds_until_ended(connection, most=10 * LINGER_S) is None
+    connection.cycle = ANSWERED
+    assert world.seconds_until_ended(connection) == (1, "closed")
+
+
+def test_a_caller_that_takes_nothing_of_its_answer_is_given_up() -> None:
+    connection = Connection(cycle=ANSWERED, transport=Transport(unsent_bytes=1000))
+    found = World(connection).seconds_until_ended(connection)
+    assert found == (SEND_TIMEOUT_S + 2, "aborted")  # the first sweep sees how much there is
+
+
+def test_a_caller_that_takes_its_answer_slowly_gets_it() -> None:
+    connection = Connection(cycle=ANSWERED, transport=Transport(unsent_bytes=1000))
+    world = World(connection)
+    for _ in range(5):
+        assert world.seconds_until_ended(connection, most=SEND_TIMEOUT_S - 1) is None
+        connection.transport.unsent_bytes -= 1
+    connection.transport.unsent_bytes = 0
+    assert world.seconds_until_ended(connection, most=10) is None
+
+
+def test_one_connection_does_not_answer_for_another() -> None:
+    idle, busy = Connection(cycle=ANSWERED), Connection(cycle=cycle())
+    assert World(idle, busy).seconds_until_ended(idle) is not None
+    assert busy.transport.ended == ""
+
+
+def test_a_connection_may_leave_during_the_sweep() -> None:
+    idle = [Connection(cycle=ANSWERED) for _ in range(3)]
+    world = World(*idle)
+    for connection in idle:
+        connection.transport.close = world.state.connections.clear  # type: ignore[method-assign]
+    world.loop.advance(KEEP_ALIVE_S + 2)
+    assert world.state.connections == set()
+
+
+def test_it_sweeps_once_per_second_until_it_is_stopped() -> None:
+    world = World()
+    world.loop.advance(5)
+    assert world.door.tick == 5
+    world.watchdog.stop()
+    world.loop.advance(5)
+    assert world.door.tick == 5
+    assert all(timer.cancelled for timer in world.loop.timers)

@@ -1,0 +1,169 @@
+"""How a connection lives and ends: whose turn it is, answers, refusals, lingering, back-pressure. **Effects.**
+
+Invariant: every `PredictCycle` that was begun is finished exactly once, or its caller has left; and answers leave in
+the order of their requests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mlproxy.errors import ProxyError, RequestTimeout
+from workers.ingress import response
+from workers.ingress.cycle import PredictCycle
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.config import Config
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+    from uvicorn.server import ServerState
+
+    from workers.ingress.door import Door
+
+
+class IngressConnection(HttpToolsProtocol):
+    """Uvicorn's connection, shared by predictions and by what passes through to the application."""
+
+    cycle: RequestResponseCycle | PredictCycle  # type: ignore[assignment]  # the latest; None before the first
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None, *, door: Door,
+    ) -> None:  # fmt: skip
+        super().__init__(config, server_state, app_state, _loop)
+        self._door = door
+        self._serving: RequestResponseCycle | PredictCycle | None = None  # whose turn it is
+        # Read by the watchdog
+        self.active_tick = door.tick
+        self.head_began_tick = door.tick
+        self.in_head = False
+        self.lingering = False
+        self.unsent_bytes = 0
+
+    @property
+    def receiving(self) -> bool:
+        """The body of the latest request is still coming."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return not cycle.body_complete if isinstance(cycle, PredictCycle) else cycle.more_body
+
+    # --- answers -------------------------------------------------------------------------------------------------
+
+    def _serve(self, cycle: PredictCycle) -> None:
+        """It is this cycle's turn on the connection."""
+        raise NotImplementedError
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._serving = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def fail(self, cycle: PredictCycle, error: ProxyError) -> None:
+        """Answer ``cycle`` with one of the proxy's own errors."""
+        if not cycle.body_complete:
+            cycle.keep_alive = False
+        data = response.error(
+            self._door.default_headers, cycle.request_id, error,
+            problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
+        )  # fmt: skip
+        self.finish(cycle, error.status, data)
+
+    def finish(self, cycle: PredictCycle, status: int, data: bytes) -> None:
+        """Write the whole response and go on with what the connection has waiting."""
+        cycle.response_complete = True
+        self.transport.write(data)
+        self._door.answered(cycle, status, len(data))
+        if cycle.keep_alive:
+            self.on_response_complete()
+        elif cycle.body_complete:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def on_response_complete(self) -> None:
+        """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
+        self._serving = None
+        self.server_state.total_requests += 1
+        self.active_tick = self._door.tick
+        if self.flow.read_paused and not self.flow.write_paused and not self.transport.is_closing():
+            self.flow.resume_reading()
+        if self.pipeline and not self.transport.is_closing():
+            waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
+            cycle, app = waiting
+            if isinstance(cycle, PredictCycle):
+                self._serve(cycle)
+            else:
+                self._start_asgi_task(cycle, app)
+
+    # --- back-pressure and the end -------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if isinstance(self.cycle, PredictCycle):  # who does not take answers may not pipeline further requests
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.pipeline and not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        cycle = self._serving
+        if isinstance(cycle, PredictCycle) and not cycle.response_complete:
+            cycle.response_complete = True
+            self._door.left(cycle)
+        self._serving = None
+        self.pipeline.clear()
+
+    def time_out(self) -> None:
+        """The watchdog: the caller stopped in the middle of a request."""
+        self._refuse_connection(RequestTimeout("the request did not arrive within limits.header_timeout"))
+
+    # --- refusals ------------------------------------------------------------------------------------------------
+
+    def _refuse_connection(self, error: ProxyError) -> None:
+        """What comes is no request, or not all of one: answer it if no earlier one is pending, and close."""
+        if self.lingering or self.transport.is_closing():
+            return
+        broken = self.cycle if self.receiving else None
+        if broken is not None and broken is not self._serving:
+            self.pipeline.popleft()  # it is the latest, and its turn has not come
+        elif isinstance(broken, PredictCycle):
+            self.fail(broken, error)
+            return
+        elif broken is not None:
+            self._cut_off(broken)
+        if self._serving is not None:
+            # Answers to earlier requests on this connection are due first: let them go out, then close.
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._serving
+            self.cycle.keep_alive = False
+            self.lingering = True
+        else:
+            self._answer_and_linger(error)
+
+    def _cut_off(self, cycle: RequestResponseCycle) -> None:
+        """To the application this caller has left; a response that has begun cannot be taken back."""
+        cycle.disconnected = True
+        cycle.message_event.set()
+        cycle.response_complete = True
+        self._serving = None
+        if cycle.response_started:
+            self.transport.abort()
+
+    def _answer_and_linger(self, error: ProxyError) -> None:
+        request_id = self._door.new_request_id()
+        data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
+        self.transport.write(data)
+        self._door.refused(error)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
+        self.lingering = True
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
