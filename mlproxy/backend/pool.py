@@ -11,6 +11,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
 from mlproxy.backend.connection import BackendConnection
@@ -47,6 +48,7 @@ class ConnectionPool:
         self._open: set[BackendConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[BackendCall] = deque()
+        self._closed = False
         self._head_start = f"POST {url.prefix}".encode()
         self._head_middle = f" HTTP/1.1\r\nhost: {url.authority}\r\n".encode()
 
@@ -82,7 +84,8 @@ class ConnectionPool:
         return call
 
     async def close(self) -> None:
-        """Close every connection; calls still out are abandoned."""
+        """Close every connection, and open none again; calls still out are abandoned."""
+        self._closed = True
         for task in list(self._connecting):
             task.cancel()
         for connection in list(self._open):
@@ -129,6 +132,8 @@ class ConnectionPool:
 
     def _connect(self, call: BackendCall) -> None:
         """Open a connection for ``call``: one task per connection, none per call."""
+        if self._closed:
+            return
         task = self._loop.create_task(self._open_for(call))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -144,7 +149,7 @@ class ConnectionPool:
         except TimeoutError:
             limit = format_duration(self._connect_timeout_ns)
             self._could_not_connect(call, f"no connection to {self.url} within {limit}")
-        except OSError as error:  # refused, unreachable, unknown name, bad certificate
+        except (OSError, ValueError) as error:  # refused, unreachable, unknown name or no name at all, bad certificate
             self._could_not_connect(call, f"cannot connect to {self.url}: {error}")
         else:
             self._open.add(connection)
@@ -158,6 +163,8 @@ class ConnectionPool:
 
     def _could_not_connect(self, call: BackendCall, detail: str) -> None:
         logger.debug("connect failed url=%s detail=%s", self.url, detail)
+        # Its place is free from now on, not only when the task has been seen to end: a call may be waiting for it.
+        self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         call.finish(BackendFailure("connect", detail))
         self._connect_for_waiting()
 
