@@ -37,7 +37,7 @@ _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
 #: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
 _READ = frozenset({
-    b"content-length", b"content-type", b"content-encoding", b"x-request-id", b"expect", b"accept", b"connection",
+    b"content-length", b"content-type", b"content-encoding", b"x-request-id", b"expect", b"accept",
     *_BUDGET_HEADERS,
 })  # fmt: skip
 
@@ -66,8 +66,6 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         cycle.problem_json = b"application/problem+json" in found[b"accept"].lower()
     if b"expect" in found:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
-    if b"connection" in found and cycle.protocol.parser.get_http_version() == "1.0":
-        cycle.keep_alive = False  # granting it would take a header that HTTP/1.1 does not have
     if found.get(b"content-encoding", b"identity").lower() != b"identity":
         encoding = found[b"content-encoding"].decode("latin-1")
         raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")

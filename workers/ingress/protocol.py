@@ -109,11 +109,17 @@ class IngressProtocol(IngressConnection):
         if parser.should_upgrade():
             self._upgrading = True
             return
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._refuse_connection(BadRequest(f"HTTP/{version} is not spoken here; send HTTP/1.1"))
+            return
         route = self._routes.get(self.url) or self._door.routes.predict(self.url)
         if route is None or parser.get_method() != b"POST":
             self._leave_to_app()
             return
-        cycle = PredictCycle(self, route, parser.should_keep_alive(), time.monotonic_ns())
+        # To keep an HTTP/1.0 connection would take a header in the answer that HTTP/1.1 does not have.
+        keep_alive = parser.should_keep_alive() and version == "1.1"
+        cycle = PredictCycle(self, route, keep_alive, time.monotonic_ns())
         try:
             self._check_head_size()
             head.read(cycle, self.headers, self._max_body_bytes)
@@ -130,6 +136,8 @@ class IngressProtocol(IngressConnection):
 
     def on_body(self, body: bytes) -> None:
         self._barren_bytes = 0
+        if self.lingering:
+            return
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):
             super().on_body(body)
@@ -141,7 +149,7 @@ class IngressProtocol(IngressConnection):
                 cycle.chunks.append(body)
 
     def on_message_complete(self) -> None:
-        if self._upgrading:
+        if self._upgrading or self.lingering:
             return
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -173,16 +172,6 @@ def test_the_callers_request_id_is_taken_over(request_id: bytes) -> None:
 )
 def test_a_request_id_that_could_not_be_echoed_safely_is_not_taken_over(request_id: bytes) -> None:
     assert read((b"x-request-id", request_id)).request_id == b""
-
-
-@pytest.mark.parametrize(("version", "keep_alive"), [("1.0", False), ("1.1", True)])
-def test_keep_alive_is_not_granted_to_http_1_0_where_it_would_take_another_header(
-    version: str, keep_alive: bool
-) -> None:
-    parser = SimpleNamespace(get_http_version=lambda: version)
-    cycle = PredictCycle(cast(Any, SimpleNamespace(parser=parser)), cast(Any, None), True, ARRIVED_NS)
-    head.read(cycle, [(b"connection", b"keep-alive")], 1000)
-    assert cycle.keep_alive is keep_alive
 
 
 @pytest.mark.parametrize("value", [b"100-continue", b"100-Continue"])
