@@ -15,7 +15,7 @@ from mlproxy.engine.again import Again
 from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
 from mlproxy.engine.deadlines import Deadlines
 from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
-from mlproxy.engine.failure import ExtraCallBudget, may_help, retry_pause_ns, to_error
+from mlproxy.engine.failure import ExtraCallBudget, may_be_one_members, may_help, retry_pause_ns, to_error
 from mlproxy.engine.lane import Lane, LaneTable
 from mlproxy.engine.policies import Flush, Policy, WaitUntil
 from mlproxy.engine.request import Batch, Member, Part, Request, State, split
@@ -178,12 +178,11 @@ class Engine:
         if not self._settle(batch, succeeded=False, now_ns=now_ns):
             return
         members = [member for member in batch.members if member.state is State.IN_FLIGHT]
-        if may_help(failure):
-            if batch.attempt < self._retry_attempts and self._budget.spend(1):
-                attempt = batch.attempt + 1
-                self._send_again(members, batch, failure, now_ns + retry_pause_ns(attempt), attempt=attempt)
-                return
-        elif len(members) > 1 and failure.kind != "timeout" and self._budget.spend(2):
+        if may_help(failure, batch) and batch.attempt < self._retry_attempts and self._budget.spend(1):
+            attempt = batch.attempt + 1
+            self._send_again(members, batch, failure, now_ns + retry_pause_ns(attempt), attempt=attempt)
+            return
+        if len(members) > 1 and may_be_one_members(failure) and self._budget.spend(2):
             middle = len(members) // 2
             for half in (members[:middle], members[middle:]):
                 self._send_again(half, batch, failure, now_ns, isolating=True)

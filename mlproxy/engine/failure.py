@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlproxy.engine.events import Failure
+from mlproxy.engine.request import Batch
 from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, ProxyError
 from mlproxy.units import NS_PER_MS
 
@@ -14,14 +15,22 @@ RETRY_PAUSE_FACTOR = 4
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
 
 
-def may_help(failure: Failure) -> bool:
+def may_help(failure: Failure, batch: Batch) -> bool:
     """Whether the same call may succeed a moment later: nothing answered, or only a gateway did.
 
-    A timeout is not among them: the backend has had its time once, and the callers wait.
+    A timeout is not among them: the backend has had its time once, and the callers wait. A half of a batch that failed
+    is tried again only if nobody was there: that the rest failed twice was known before.
     """
-    if failure.kind == "status":
-        return failure.status in _GATEWAY_STATUSES
-    return failure.kind in ("connect", "reset")
+    if failure.kind == "connect":
+        return True
+    if batch.isolating:
+        return False
+    return failure.kind == "reset" or (failure.kind == "status" and failure.status in _GATEWAY_STATUSES)
+
+
+def may_be_one_members(failure: Failure) -> bool:
+    """Whether one member may be the cause: somebody received the batch, and gave up on it within its time."""
+    return failure.kind not in ("connect", "timeout")
 
 
 def retry_pause_ns(attempt: int) -> int:

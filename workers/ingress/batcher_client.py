@@ -206,12 +206,14 @@ class BatcherClient:
                 self._give_up(cycle, SuspectRequest(detail))
         self.connect()
 
-    def give_up(self, error: ProxyError) -> None:
-        """Answer everyone who still waits with ``error``."""
-        if self._unanswered:
-            logger.warning("giving up unanswered=%d: %s", len(self._unanswered), error.detail)
+    def give_up(self, error: ProxyError) -> int:
+        """Answer everyone who still waits with ``error``; how many these were."""
+        waiting = len(self._unanswered)
+        if waiting:
+            logger.warning("giving up unanswered=%d: %s", waiting, error.detail)
         while self._unanswered:  # an answer may let in what was pipelined behind it
             self._give_up(next(iter(self._unanswered.values())), error)
+        return waiting
 
     def _give_up(self, cycle: PredictCycle, error: ProxyError) -> None:
         self._forget(cycle.ring_id)

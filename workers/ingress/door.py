@@ -70,10 +70,10 @@ class Door:
             self._metrics[cycle.route.index].shed()
             raise
 
-    def give_up(self) -> None:
-        """Time is over: whoever still waits is told so."""
+    def give_up(self) -> int:
+        """Time is over: whoever still waits is told so. How many these were."""
         detail = "the proxy is shutting down, and the backend has not answered in time"
-        self.client.give_up(Draining(detail, retry_after_s=1))
+        return self.client.give_up(Draining(detail, retry_after_s=1))
 
     def left(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` closed its connection before it was answered."""

@@ -7,6 +7,7 @@ pooling.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from mlproxy.backend import tls_context
 from mlproxy.errors import (
     BackendTimeout,
     BackendUnavailable,
+    BadRequest,
     EndpointNotFound,
     MethodNotAllowed,
     ProxyError,
@@ -59,6 +61,8 @@ class PassThrough:
         target, path = scope["raw_path"], scope["path"]
         if self._door.routes.predict(target) is not None:
             raise MethodNotAllowed(f"{path} takes POST, not {scope['method']}")
+        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", path)):  # decoded: it must not lead out of the prefix
+            raise BadRequest("the path must not have . or .. as a segment")
         route = self._door.routes.passing(path)
         if route is None:
             known = ", ".join(route.predict_path for route in self._door.routes.routes)

@@ -78,8 +78,8 @@ async def _all_closed(state: ServerState, within_s: float) -> None:
         await asyncio.sleep(0.01)
 
 
-async def serve(launch: Launch) -> None:
-    """Serve until SIGTERM, then until everything admitted has been answered."""
+async def serve(launch: Launch) -> int:
+    """Serve until SIGTERM, then until everything admitted has been answered. 1 if somebody got no prediction."""
     configuration = launch.configuration
     layout = PageLayout.of(configuration)
     config = _config(launch)
@@ -107,6 +107,7 @@ async def serve(launch: Launch) -> None:
         await server.serve(sockets=[inherited_socket(launch.listen_fd)])
     finally:
         watchdog.stop()
-        door.give_up()
+        unanswered = door.give_up()
         door.client.close()
         await _all_closed(server.server_state, LAST_WORDS_S)
+    return 1 if unanswered else 0

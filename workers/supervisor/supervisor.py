@@ -95,7 +95,8 @@ class Supervisor:
         self._silent: set[str] = set()
         self._stages: list[str] = []  # of the drain still to come
         self._drain_until_ns: int | None = None
-        self._killed = False
+        self._clean = True  # whoever was admitted was served
+        self._ending = False  # nothing is started any more
 
     def __repr__(self) -> str:
         return f"<Supervisor {'draining' if self._draining else 'serving'}, {self._slots!r}>"
@@ -114,13 +115,14 @@ class Supervisor:
             self._look(now_ns)
             if self._draining and self._drain_step(now_ns):
                 logger.info("stopped")
-                return 1 if self._killed else 0
+                return 0 if self._clean else 1
             if any(slot.start_failures >= MAX_START_FAILURES for slot in self._slots):
                 return 1
             self._take_signal(self._pause_ns(now_ns))
 
     def kill_all(self) -> None:
         """Leave nobody behind."""
+        self._ending = True
         for slot in self._slots:
             slot.signal(signal.SIGKILL)
         while any(slot.pid for slot in self._slots):
@@ -159,8 +161,11 @@ class Supervisor:
 
     def _slot_ended(self, slot: Slot, status: int) -> None:
         # Workers that still finish their requests need a batcher.
-        restart = not self._draining or (slot.role == "batcher" and self._stages[:1] == ["ingress"])
+        needed = not self._draining or (slot.role == "batcher" and self._stages[:1] == ["ingress"])
+        restart = needed and not self._ending
         slot.ended(status, time.monotonic_ns(), restart=restart)
+        if self._draining and not self._ending and slot.role == "ingress" and status:
+            self._clean = False  # its callers were cut off, or told that time was over
         if slot.start_failures >= MAX_START_FAILURES:
             logger.error("%s failed to start %d times in a row; giving up", slot.name, slot.start_failures)
         elif restart:
@@ -227,7 +232,7 @@ class Supervisor:
             remaining = [slot.name for slot in self._slots if slot.pid]
             if remaining:
                 logger.error("not drained in time, killing: %s", ", ".join(remaining))
-                self._killed = remaining != ["admin"]  # nobody waits for an answer of admin's
+                self._clean = self._clean and remaining == ["admin"]  # nobody waits for an answer of admin's
                 self.kill_all()
             return True
         while self._stages and not any(slot.pid for slot in self._of_stage()):
