@@ -26,7 +26,8 @@ try:
     from rich.table import Table
 
     from bench.iris import measurements, train
-    from bench.open_loop import Load, OpenLoop, Result, allow_many_connections
+    from bench.load import Load, Result
+    from bench.open_loop import OpenLoop, allow_many_connections
     from bench.processes import START_WITHIN_S, ModelServer, Process, ProcessFailed, Proxy
     from mlproxy.units import NS_PER_MS
 except KeyboardInterrupt:  # these take a good part of a second: Ctrl-C is as likely here as anywhere

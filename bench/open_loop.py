@@ -11,16 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
-import math
-import os
 import random
 import resource
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -29,69 +23,13 @@ import httptools
 import orjson
 import uvloop
 
-from mlproxy.units import NS_PER_MS, NS_PER_S, parse_duration
-
-#: Why a request failed, beside the status codes of answers that were not 2xx.
-NOT_CONNECTED = "not connected"
-CONNECTION_CLOSED = "connection closed"
-BAD_RESPONSE = "bad response"
-NO_ANSWER_IN_TIME = "no answer in time"
-NOT_SENT = "not sent: too many outstanding"
+from bench.instant_timer import InstantTimer
+from bench.load import BAD_RESPONSE, CONNECTION_CLOSED, NO_ANSWER_IN_TIME, NOT_CONNECTED, NOT_SENT, Load, Result
+from mlproxy.units import NS_PER_S, parse_duration
 
 #: An idle connection older than this is replaced: servers close theirs after some seconds (Uvicorn after five), and a
 #: request that met the close on its way would count as failed.
 _REUSE_WITHIN_NS = 2 * NS_PER_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What to send. Bodies are taken in turn."""
-
-    url: str
-    bodies: Sequence[bytes]
-    rate_per_s: float
-    duration_s: float
-    answer_within_s: float = 5.0  #: how long to wait for answers after the last request was due
-    max_outstanding: int = 4096  #: one connection each
-    seed: int = 1
-
-
-@dataclass(slots=True, kw_only=True)
-class Result:
-    """What became of the requests that were due. ``due = answered + failed + outstanding``, at any time."""
-
-    due: int = 0
-    sent: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    latencies_ns: list[int] = field(default_factory=list)  #: of the answered ones (2xx), from the instant they were due
-    elapsed_ns: int = 0  #: from the start to the last answer, or to when the waiting ended
-
-    @property
-    def answered(self) -> int:
-        """Requests with a 2xx answer."""
-        return len(self.latencies_ns)
-
-    @property
-    def answered_per_s(self) -> float:
-        """Throughput."""
-        return self.answered * NS_PER_S / self.elapsed_ns if self.elapsed_ns else 0.0
-
-    def percentile_ms(self, percent: float) -> float | None:
-        """The latency that ``percent`` of the due requests kept to. None: so many were not answered at all."""
-        rank = max(1, math.ceil(self.due * percent / 100))
-        return sorted(self.latencies_ns)[rank - 1] / NS_PER_MS if rank <= self.answered else None
-
-    def share_within(self, limit_ns: int) -> float:
-        """The share of the due requests that were answered within ``limit_ns``."""
-        return sum(latency_ns <= limit_ns for latency_ns in self.latencies_ns) / self.due if self.due else 0.0
-
-    def summary(self) -> dict[str, object]:
-        """For JSON."""
-        percentiles = {f"p{percent:g}_ms": self.percentile_ms(percent) for percent in (50, 90, 95, 99, 99.9)}
-        return {
-            "due": self.due, "sent": self.sent, "answered": self.answered, "failed": dict(self.failed),
-            "answered_per_s": round(self.answered_per_s, 3), **percentiles,
-        }  # fmt: skip
 
 
 class OpenLoop:
@@ -124,7 +62,7 @@ class OpenLoop:
         started_ns = time.monotonic_ns()
         self._end_ns = started_ns + int(self._load.duration_s * NS_PER_S)
         self._next_ns = started_ns + self._gap_ns()
-        self._timer = _Timer(self._send_due)
+        self._timer = InstantTimer(self._send_due)
         self._timer.arm(self._next_ns)
         try:
             async with asyncio.timeout(self._load.duration_s + self._load.answer_within_s):
@@ -282,38 +220,6 @@ class _Connection(asyncio.Protocol):
         if self._due_ns is not None:
             self.close()
             self._owner.ended(reason)
-
-
-class _Timer:
-    """Calls back at an instant of the monotonic clock. An event loop's own timers count in whole milliseconds, since
-    epoll does, and would make every latency here up to one too long."""
-
-    class _Spec(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_long) for name in ("interval_s", "interval_ns", "value_s", "value_ns")]
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._callback = callback
-        asyncio.get_running_loop().add_reader(self._fd, self._expired)
-
-    def arm(self, at_ns: int) -> None:
-        """Once, at ``at_ns``."""
-        absolute = 1  # TFD_TIMER_ABSTIME
-        spec = self._Spec(0, 0, *divmod(at_ns, NS_PER_S))
-        if self._libc.timerfd_settime(self._fd, absolute, ctypes.byref(spec), None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
-
-    def close(self) -> None:
-        """Never again."""
-        asyncio.get_running_loop().remove_reader(self._fd)
-        os.close(self._fd)
-
-    def _expired(self) -> None:
-        os.read(self._fd, 8)
-        self._callback()
 
 
 def allow_many_connections() -> None:

@@ -22,7 +22,8 @@ from pathlib import Path
 import orjson
 
 from bench import tools
-from bench.open_loop import Load, measure
+from bench.load import Load
+from bench.open_loop import measure
 from bench.overhead_report import write_report
 from bench.processes import Process, ProcessFailed
 from bench.readings import cpu_ns, pss_bytes, tree

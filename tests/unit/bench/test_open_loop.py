@@ -10,16 +10,8 @@ from typing import cast
 
 import pytest
 
-from bench.open_loop import (
-    BAD_RESPONSE,
-    CONNECTION_CLOSED,
-    NO_ANSWER_IN_TIME,
-    NOT_CONNECTED,
-    NOT_SENT,
-    Load,
-    OpenLoop,
-    Result,
-)  # fmt: skip
+from bench.load import BAD_RESPONSE, CONNECTION_CLOSED, NO_ANSWER_IN_TIME, NOT_CONNECTED, NOT_SENT, Load, Result
+from bench.open_loop import OpenLoop
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 BODY = b'{"instances": [[1]]}'
