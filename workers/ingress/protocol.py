@@ -67,16 +67,18 @@ class IngressProtocol(IngressConnection):
         except httptools.HttpParserError as error:
             self._refuse_connection(BadRequest(f"not an HTTP request: {error}"))
         else:
+            cycle = self.cycle
             if self.in_head:
                 self._head_bytes += len(data)
                 if self._head_bytes > self._max_header_bytes:
                     self._refuse_head()
+            elif isinstance(cycle, PredictCycle) and cycle.body_complete:
+                if cycle.plain_head:
+                    self._known_head = head.known_head(cycle, data)
             elif self.receiving:
                 self._barren_bytes += len(data)
                 if self._barren_bytes > self._max_header_bytes + READ_BYTES:
                     self._refuse_head()
-            elif isinstance(cycle := self.cycle, PredictCycle) and cycle.plain_head:
-                self._known_head = head.known_head(cycle, data)
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
         """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
