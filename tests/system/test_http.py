@@ -98,6 +98,14 @@ def test_a_later_answer_waits_for_an_earlier_one(proxy: Proxy, backend: Backend)
         assert [caller.read_response().status for _ in range(3)] == [200, 200, 400]
 
 
+def test_a_thousand_refused_requests_behind_a_waiting_one_are_answered_in_turn(proxy: Proxy, backend: Backend) -> None:
+    with backend.held() as gate, Caller(proxy.url) as caller:
+        caller.send(predict(b'"slow"') + 1000 * predict(b"refused") + predict(b'"last"'))
+        assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
+        gate.open()
+        assert [caller.read_response().status for _ in range(1002)] == [200, *[400] * 1000, 200]
+
+
 def test_connection_close_in_the_middle_of_a_pipeline_ends_it_there(proxy: Proxy, backend: Backend) -> None:
     with Caller(proxy.url) as caller:
         caller.send(predict(b'"a"') + predict(b'"b"', "Connection: close") + predict(b'"never answered"'))

@@ -209,8 +209,6 @@ class BatcherClient:
     def give_up(self, error: ProxyError) -> int:
         """Answer everyone who still waits with ``error``; how many these were."""
         waiting = len(self._unanswered)
-        if waiting:
-            logger.warning("giving up unanswered=%d: %s", waiting, error.detail)
         while self._unanswered:  # an answer may let in what was pipelined behind it
             self._give_up(next(iter(self._unanswered.values())), error)
         return waiting

@@ -6,7 +6,7 @@ the order of their requests.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -90,13 +90,18 @@ class IngressConnection(HttpToolsProtocol):
         self.active_tick = self._door.tick
         if self.flow.read_paused and not self.flow.write_paused and not self.transport.is_closing():
             self.flow.resume_reading()
-        if self.pipeline and not self.transport.is_closing():
-            waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
-            cycle, app = waiting
-            if isinstance(cycle, PredictCycle):
-                self._serve(cycle)
-            else:
-                self._start_asgi_task(cycle, app)
+        if self.pipeline:
+            self.loop.call_soon(self._serve_next)  # a call from here would nest, for hundreds of refused requests
+
+    def _serve_next(self) -> None:
+        if not self.pipeline or self.transport.is_closing():
+            return
+        waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
+        cycle, app = waiting
+        if isinstance(cycle, PredictCycle):
+            self._serve(cycle)
+        else:
+            self._start_asgi_task(cycle, app)
 
     # --- back-pressure and the end -------------------------------------------------------------------------------
 
@@ -137,9 +142,9 @@ class IngressConnection(HttpToolsProtocol):
             return
         elif broken is not None:
             self._cut_off(broken)
-        if self._serving is not None:
+        if self._serving is not None or self.pipeline:
             # Answers to earlier requests on this connection are due first: let them go out, then close.
-            self.cycle = self.pipeline[0][0] if self.pipeline else self._serving
+            self.cycle = self.pipeline[0][0] if self.pipeline else cast("PredictCycle", self._serving)
             self.cycle.keep_alive = False
             self.lingering = True
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from functools import partial
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from workers.launch import Launch
+
+logger = logging.getLogger("mlproxy.ingress")
 
 #: How long callers may take to accept what they are told at the very end.
 LAST_WORDS_S = 0.5
@@ -70,12 +73,17 @@ def _drain_s(drain_timeout_ns: int) -> float:
     return max(drain_timeout_ns * 0.8, drain_timeout_ns - NS_PER_S) / NS_PER_S
 
 
-async def _all_closed(state: ServerState, within_s: float) -> None:
-    """Let the last answers leave."""
+async def _dismiss(door: Door, state: ServerState) -> int:
+    """Answer whoever still waits, and what is pipelined behind, and let the answers leave. How many these were."""
     loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + within_s
-    while state.connections and loop.time() < give_up_at:  # noqa: ASYNC110 - Uvicorn keeps a set, not an event
+    give_up_at = loop.time() + LAST_WORDS_S
+    unanswered = door.give_up()
+    while state.connections and loop.time() < give_up_at:
         await asyncio.sleep(0.01)
+        unanswered += door.give_up()
+    if unanswered:
+        logger.warning("drain_timeout is over; told so: unanswered=%d", unanswered)
+    return unanswered
 
 
 async def serve(launch: Launch) -> int:
@@ -107,7 +115,6 @@ async def serve(launch: Launch) -> int:
         await server.serve(sockets=[inherited_socket(launch.listen_fd)])
     finally:
         watchdog.stop()
-        unanswered = door.give_up()
+        unanswered = await _dismiss(door, server.server_state)
         door.client.close()
-        await _all_closed(server.server_state, LAST_WORDS_S)
     return 1 if unanswered else 0
