@@ -44,7 +44,8 @@ class IngressProtocol(IngressConnection):
         self._max_header_bytes = door.limits.header_bytes
         # Per request
         self._read_bytes = 0  # of the read that is being parsed
-        self._head_bytes = 0  # of earlier reads that belong to the head
+        self._read_ends_request = False  # so that only a part of it, nobody knows which, belongs to the next head
+        self._head_bytes = 0  # of earlier reads that belong to the head; then, of trailers
         self._barren_bytes = 0  # since the last piece of a body: chunk extensions, trailers
         self._upgrading = False
         self._known_head: head.KnownHead | None = None
@@ -60,6 +61,7 @@ class IngressProtocol(IngressConnection):
             self._receive_known(known, data)
             return
         self._read_bytes = len(data)
+        self._read_ends_request = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -69,7 +71,7 @@ class IngressProtocol(IngressConnection):
         else:
             cycle = self.cycle
             if self.in_head:
-                self._head_bytes += len(data)
+                self._head_bytes += 0 if self._read_ends_request else len(data)
                 if self._head_bytes > self._max_header_bytes:
                     self._refuse_head()
             elif isinstance(cycle, PredictCycle) and cycle.body_complete:
@@ -151,6 +153,7 @@ class IngressProtocol(IngressConnection):
                 cycle.chunks.append(body)
 
     def on_message_complete(self) -> None:
+        self._read_ends_request = True
         if self._upgrading or self.lingering:
             return
         cycle = self.cycle
@@ -205,7 +208,7 @@ class IngressProtocol(IngressConnection):
 
     def _check_head_size(self) -> None:
         """`HeaderTooLarge`. Counted only when so much was read that it can be: hardly ever."""
-        if self._head_bytes + self._read_bytes > self._max_header_bytes:
+        if self._head_bytes + self._read_bytes > self._max_header_bytes:  # also true of a long read of many requests
             size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size_bytes > self._max_header_bytes:
                 raise self._head_too_large()

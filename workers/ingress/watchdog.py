@@ -64,7 +64,9 @@ class Watchdog:
             if quiet_s > LINGER_S and (cycle is None or cycle.response_complete):
                 connection.transport.close()
         elif connection.in_head:
-            if tick - connection.head_began_tick > self._header_timeout_s:
+            if connection.flow.read_paused:
+                connection.head_began_tick = tick  # it is this side that does not read
+            elif tick - connection.head_began_tick > self._header_timeout_s:
                 connection.time_out()
         elif cycle is None or cycle.response_complete:
             if quiet_s > KEEP_ALIVE_S:
