@@ -11,6 +11,7 @@ import mmap
 import os
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mlproxy.observe.catalogue import METRICS, PROCESS_METRICS, Metric
@@ -49,25 +50,28 @@ class PageLayout:
 
     def offset(self, name: str, endpoint: int | None = None) -> int:
         """Index of the first word of a metric: of an endpoint's, or of the process's."""
-        return self._offsets()[endpoint, name]
+        return _offsets(self.urls)[endpoint, name]
 
     @property
     def size_bytes(self) -> int:
         """Length of a page."""
-        return self._offsets()[None, ""] * WORD_BYTES
+        return _offsets(self.urls)[None, ""] * WORD_BYTES
 
-    def _offsets(self) -> dict[tuple[int | None, str], int]:
-        offsets: dict[tuple[int | None, str], int] = {}
-        position = _HEADER_WORDS
-        for metric in PROCESS_METRICS:
-            offsets[None, metric.name] = position
-            position += metric.words * len(metric.values)
-        for endpoint in range(len(self.urls)):
-            for metric in METRICS:
-                offsets[endpoint, metric.name] = position
-                position += metric.words * len(self.values(metric, endpoint))
-        offsets[None, ""] = position
-        return offsets
+
+@cache
+def _offsets(urls: tuple[tuple[str, ...], ...]) -> dict[tuple[int | None, str], int]:
+    """Index of the first word of each (endpoint, metric); of (None, "") the length of a page."""
+    offsets: dict[tuple[int | None, str], int] = {}
+    position = _HEADER_WORDS
+    for metric in PROCESS_METRICS:
+        offsets[None, metric.name] = position
+        position += metric.words * len(metric.values)
+    for endpoint, own_urls in enumerate(urls):
+        for metric in METRICS:
+            offsets[endpoint, metric.name] = position
+            position += metric.words * len(own_urls if metric.label == "url" else metric.values)
+    offsets[None, ""] = position
+    return offsets
 
 
 class MetricPage:

@@ -351,6 +351,17 @@ def test_a_head_over_the_limit_is_431(proxy: Proxy, backend: Backend, target: st
     assert backend.requests == []
 
 
+@pytest.mark.parametrize("target", [IRIS, "/healthz"])
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: a\r\n"], ids=["none", "two"])
+def test_http_1_1_takes_exactly_one_host(proxy: Proxy, backend: Backend, target: str, hosts: bytes) -> None:
+    data = request("POST", target, (JSON,), body_of(b"1"))
+    host = next(line for line in data.splitlines(keepends=True) if line.lower().startswith(b"host:"))
+    with Caller(proxy.url) as caller:
+        assert_error(caller.call(data.replace(host, hosts)), 400, "bad-request")
+        assert caller.read_to_end() == b""
+    assert backend.requests == []
+
+
 @pytest.mark.parametrize("target", [IRIS, "/v1/models/iris/x"])
 def test_trailers_are_bounded_like_a_head(proxy: Proxy, backend: Backend, target: str) -> None:
     backend.script = saying_status(200, b'{"predictions": [1]}')

@@ -117,6 +117,10 @@ class IngressProtocol(IngressConnection):
         if version not in ("1.1", "1.0"):
             self._refuse_connection(BadRequest(f"HTTP/{version} is not spoken here; send HTTP/1.1"))
             return
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (not hosts and version == "1.1"):  # RFC 9112 §3.2
+            self._refuse_connection(BadRequest(f"HTTP/1.1 takes exactly one Host header, not {hosts}"))
+            return
         route = self._routes.get(self.url) or self._door.routes.predict(self.url)
         if route is None or parser.get_method() != b"POST":
             self._leave_to_app()
