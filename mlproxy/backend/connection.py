@@ -111,6 +111,8 @@ class BackendConnection(asyncio.Protocol):
             self._surplus = True
         if self._size_bytes > self._max_reply_bytes:
             self._fail("too_large", f"the backend's reply exceeds {self._max_reply_bytes} bytes")
+        elif self._complete and not 200 <= self._status <= 599:
+            self._fail("protocol", f"the backend's reply has the status {self._status}")
         elif self._complete:
             self._succeed(keep=self._keep_alive and not self._surplus)
 
@@ -169,7 +171,7 @@ class BackendConnection(asyncio.Protocol):
                 self._pieces.append(body)
 
     def on_message_complete(self) -> None:
-        if self._status < 200:  # 100 Continue, 103 Early Hints: the reply itself is still to come
+        if 100 <= self._status < 200:  # 100 Continue, 103 Early Hints: the reply itself is still to come
             self._reset()
         else:
             self._complete = True

@@ -68,9 +68,13 @@ class BatcherClient:
 
     # --- requests --------------------------------------------------------------------------------------------
 
-    def admit(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
-        """Take charge of ``cycle`` until it is answered; `Overloaded` when too many bytes wait already."""
-        retained_bytes = self._retained_bytes + len(parsed.items)
+    def admit(self, cycle: PredictCycle, parsed: ParsedRequest, size_bytes: int) -> None:
+        """Take charge of ``cycle`` until it is answered; `Overloaded` when too many bytes wait already.
+
+        ``size_bytes`` is what ``parsed`` keeps alive: its items may be a view of the whole body.
+        """
+        cycle.retained_bytes = size_bytes + len(parsed.lane_key)
+        retained_bytes = self._retained_bytes + cycle.retained_bytes
         if retained_bytes > self._max_retained_bytes:
             detail = f"{self._retained_bytes} bytes of requests are waiting in this worker"
             raise Overloaded(detail, retry_after_s=1)
@@ -129,7 +133,7 @@ class BatcherClient:
     def _forget(self, ring_id: int) -> PredictCycle | None:
         cycle = self._unanswered.pop(ring_id, None)
         if cycle is not None and cycle.parsed is not None:
-            self._retained_bytes -= len(cycle.parsed.items)
+            self._retained_bytes -= cycle.retained_bytes
             cycle.parsed = None
         return cycle
 
@@ -140,13 +144,17 @@ class BatcherClient:
             cycle = forget(ring_id)
             if cycle is None:
                 continue  # its caller left while the answer was on its way
-            if kind == _ANSWER:
-                on_answer(cycle, body, batch_size, queue_ns, backend_ns)
-            elif kind == Kind.RELAY:
-                content_type, _, own_body = body.partition(b"\0")
-                self._on_relay(cycle, status, content_type, own_body)
-            else:
-                self._on_error(cycle, error_from_slug(*orjson.loads(body)))
+            try:
+                if kind == _ANSWER:
+                    on_answer(cycle, body, batch_size, queue_ns, backend_ns)
+                elif kind == Kind.RELAY:
+                    content_type, _, own_body = body.partition(b"\0")
+                    self._on_relay(cycle, status, content_type, own_body)
+                else:
+                    self._on_error(cycle, error_from_slug(*orjson.loads(body)))
+            except Exception:
+                logger.exception("defect while answering %r", cycle)
+                cycle.protocol.transport.abort()
 
     # --- the batcher's life ----------------------------------------------------------------------------------
 

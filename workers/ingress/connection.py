@@ -88,8 +88,7 @@ class IngressConnection(HttpToolsProtocol):
         self._serving = None
         self.server_state.total_requests += 1
         self.active_tick = self._door.tick
-        if self.flow.read_paused and not self.flow.write_paused and not self.transport.is_closing():
-            self.flow.resume_reading()
+        self._read_on()
         if self.pipeline:
             self.loop.call_soon(self._serve_next)  # a call from here would nest, for hundreds of refused requests
 
@@ -98,6 +97,7 @@ class IngressConnection(HttpToolsProtocol):
             return
         waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
         cycle, app = waiting
+        self._read_on()  # the rest of its own body may still be coming
         if isinstance(cycle, PredictCycle):
             self._serve(cycle)
         else:
@@ -112,8 +112,13 @@ class IngressConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.pipeline and not self.transport.is_closing():
-            self.flow.resume_reading()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Unless requests wait behind another, or answers: so one connection holds one read's worth of them at most."""
+        flow = self.flow
+        if flow.read_paused and not self.pipeline and not flow.write_paused and not self.transport.is_closing():
+            flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -46,6 +46,7 @@ class PredictCycle(msgspec.Struct, eq=False):
     problem_json: bool = False
     error: ProxyError | None = None  #: refused already; answered when its turn on the connection comes
     parsed: ParsedRequest | None = None  #: kept until it is answered, to be sent again if the batcher dies
+    retained_bytes: int = 0  #: what ``parsed`` counts against the worker's bound
     ring_id: int = 0
     sent: bool = False  #: to the batcher that is alive now
     deaths: int = 0  #: batchers that died while this was with them

@@ -65,7 +65,7 @@ class Door:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
         parsed = cycle.route.codec.parse_request(text, start)
         try:
-            self.client.admit(cycle, parsed)
+            self.client.admit(cycle, parsed, len(text) - start)
         except Overloaded:
             self._metrics[cycle.route.index].shed()
             raise

@@ -96,7 +96,8 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     its length must be the one that the head says.
     """
     size_bytes = len(data) - cycle.received_bytes
-    if not cycle.plain_head or not cycle.keep_alive or data.find(b"\r\n\r\n") != size_bytes - 4:
+    end = data.find(b"\r\n\r\n")
+    if not cycle.plain_head or not cycle.keep_alive or end < 0 or end + 4 != size_bytes:
         return None
     return KnownHead(data[:size_bytes], len(data), cycle.route)
 

@@ -46,10 +46,10 @@ class Watchdog:
             self._timer.cancel()
 
     def _sweep(self) -> None:
+        self.start()  # first: a defect below must not end the sweeping
         self._door.tick += 1
         for connection in list(self._server_state.connections):
             self._look_at(cast("IngressProtocol", connection), self._door.tick)
-        self.start()
 
     def _look_at(self, connection: IngressProtocol, tick: int) -> None:
         quiet_s = tick - connection.active_tick

@@ -199,3 +199,25 @@ def test_a_refusal_knows_the_id_and_the_form_of_its_answer() -> None:
     with pytest.raises(UnsupportedMediaType):
         head.read(cycle, headers, 1000)
     assert (cycle.request_id, cycle.problem_json) == (b"me", True)
+
+
+# --- a head that is recognised ----------------------------------------------------------------------------------------
+
+
+def known(head_bytes: bytes, body: bytes) -> head.KnownHead | None:
+    cycle = read((b"content-length", b"%d" % len(body)))
+    cycle.received_bytes = len(body)
+    return head.known_head(cycle, head_bytes + body)
+
+
+def test_a_request_with_the_same_head_is_recognised_and_no_other() -> None:
+    known_one = known(b"POST / HTTP/1.1\r\n\r\n", b"12")
+    assert known_one is not None
+    assert known_one.begins(b"POST / HTTP/1.1\r\n\r\n34")
+    assert not known_one.begins(b"POST / HTTP/1.1\r\n\r\n345")
+    assert not known_one.begins(b"POST /x HTTP/1.1\r\n\r\n3")
+
+
+@pytest.mark.parametrize("head_bytes", [b"\n\n\n", b"", b"A\r\n\r\nPOST / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n"])
+def test_what_is_not_exactly_one_head_is_not_remembered(head_bytes: bytes) -> None:
+    assert known(head_bytes, b"1") is None
