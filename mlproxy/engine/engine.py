@@ -128,6 +128,8 @@ class Engine:
         members: Iterable[Member] = request.parts or (request,)
         states = [(member, member.state) for member in members]
         request.state = State.DONE
+        if all(state is State.QUEUED for _, state in states):
+            request.payload = None  # its place in the lane stays until it is at the head; its bytes need not
         for member, state in states:
             member.state = State.DONE
             if state is State.QUEUED:

@@ -12,6 +12,8 @@ import mmap
 import os
 import struct
 from collections import deque
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 from mlproxy.ipc.records import MORE, PIECE_HEADER
@@ -28,10 +30,20 @@ class DirectionFds(NamedTuple):
     @classmethod
     def create(cls, name: str, ring_bytes: int) -> DirectionFds:
         """New, empty. A memfd: nothing in /dev/shm (64 MiB in containers), nothing to unlink after a crash."""
-        memory = os.memfd_create(name, os.MFD_CLOEXEC)
-        os.ftruncate(memory, ring_bytes)
         flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
-        return cls(memory, os.eventfd(0, flags), os.eventfd(0, flags))
+        with ExitStack() as undo:
+            fds = []
+            for make in (partial(os.memfd_create, name, os.MFD_CLOEXEC), *2 * (partial(os.eventfd, 0, flags),)):
+                fds.append(make())
+                undo.callback(os.close, fds[-1])
+            os.ftruncate(fds[0], ring_bytes)
+            undo.pop_all()
+        return cls(*fds)
+
+    def close(self) -> None:
+        """Give all three back."""
+        for fd in self:
+            os.close(fd)
 
     def map(self) -> mmap.mmap:
         """The ring's memory."""
@@ -79,8 +91,7 @@ class Sender:
     def close(self) -> None:
         """Give up the memory and the descriptors."""
         self._ring.close()
-        for fd in self.fds:
-            os.close(fd)
+        self.fds.close()
 
     def _send_in_pieces(self, header: bytes, body: bytes | memoryview) -> None:
         _, kind = PIECE_HEADER.unpack_from(header)
@@ -144,8 +155,7 @@ class Receiver:
     def close(self) -> None:
         """Give up the memory and the descriptors."""
         self._ring.close()
-        for fd in self.fds:
-            os.close(fd)
+        self.fds.close()
 
     def _put_together(self, records: list[tuple[tuple[Any, ...], bytes]]) -> list[tuple[tuple[Any, ...], bytes]]:
         whole = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from mlproxy.ipc.channel import DirectionFds
@@ -35,21 +36,16 @@ class RendezvousError(Exception):
 
 def offer_channel(address: str, worker: int, ring_bytes: int) -> tuple[socket.socket, Offer]:
     """Connect to the batcher's listening socket and pass it a new channel. OSError when nobody listens."""
-    offer = Offer(
-        worker,
-        DirectionFds.create(f"mlproxy-requests-{worker}", ring_bytes),
-        DirectionFds.create(f"mlproxy-replies-{worker}", ring_bytes),
-    )
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
+    with ExitStack() as undo:
+        directions = []
+        for name in ("requests", "replies"):
+            directions.append(DirectionFds.create(f"mlproxy-{name}-{worker}", ring_bytes))
+            undo.callback(directions[-1].close)
+        peer = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
         peer.connect(address)
-        socket.send_fds(peer, [_GREETING.pack(_MAGIC, worker)], [*offer.requests, *offer.replies])
-    except OSError:
-        peer.close()
-        for fd in (*offer.requests, *offer.replies):
-            os.close(fd)
-        raise
-    return peer, offer
+        socket.send_fds(peer, [_GREETING.pack(_MAGIC, worker)], [fd for fds in directions for fd in fds])
+        undo.pop_all()
+    return peer, Offer(worker, *directions)
 
 
 def accept_offer(peer: socket.socket) -> Offer:
@@ -63,5 +59,11 @@ def accept_offer(peer: socket.socket) -> Offer:
             os.close(fd)
         raise RendezvousError(f"not a channel offer: {greeting!r} with {len(fds)} descriptors")
     _, worker = _GREETING.unpack(greeting)
-    peer.send(WELCOME)
-    return Offer(worker, DirectionFds(*fds[:3]), DirectionFds(*fds[3:]))
+    offer = Offer(worker, DirectionFds(*fds[:3]), DirectionFds(*fds[3:]))
+    try:
+        peer.send(WELCOME)
+    except OSError:
+        offer.requests.close()
+        offer.replies.close()
+        raise
+    return offer

@@ -87,6 +87,11 @@ class Slot:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         logger.warning("%s %s; its successor starts in %.1f s", self.name, how, pause_ns / 1e9)
 
+    def kill(self) -> None:
+        """End the process, hung as it is; its successor starts as after any other death."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         """Send ``number`` to the process, if there is one."""
         self.due_ns = None

@@ -34,6 +34,9 @@ MAX_START_FAILURES = 5
 _LOOK_NS = 20 * NS_PER_MS
 _QUIET_LOOK_NS = NS_PER_S
 SILENT_AFTER_NS = 5 * NS_PER_S
+#: A loop that has not turned for this long is stuck, and everybody waits for it: its successor serves them sooner.
+#: Three times the warning, and beyond any pause that a loaded or throttled machine makes.
+HUNG_AFTER_NS = 15 * NS_PER_S
 
 
 def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
@@ -93,6 +96,8 @@ class Supervisor:
         self._roles = list(roles)
         self._announced = False
         self._silent: set[str] = set()
+        self._looked_ns = 0
+        self._awake_since_ns = 0
         self._stages: list[str] = []  # of the drain still to come
         self._drain_until_ns: int | None = None
         self._clean = True  # whoever was admitted was served
@@ -179,13 +184,20 @@ class Supervisor:
                 slot.start(now_ns)
 
     def _look(self, now_ns: int) -> None:
+        if now_ns - self._looked_ns > SILENT_AFTER_NS:  # the whole container was frozen: nobody could turn
+            self._awake_since_ns = now_ns
+        self._looked_ns = now_ns
         for slot in self._slots:
             if slot.note_ready() and self._announced:
                 logger.info("%s is ready again pid=%d", slot.name, slot.pid)
-            silent = slot.ready and now_ns - slot.page.heartbeat_ns > SILENT_AFTER_NS
+            silent_ns = now_ns - max(slot.page.heartbeat_ns, self._awake_since_ns)
+            silent = slot.ready and silent_ns > SILENT_AFTER_NS
             if silent and slot.name not in self._silent:
                 logger.warning("%s has not turned its loop for %s", slot.name, format_duration(SILENT_AFTER_NS))
             (self._silent.add if silent else self._silent.discard)(slot.name)
+            if silent and silent_ns > HUNG_AFTER_NS and not self._draining:
+                logger.error("%s hangs; killing it", slot.name)
+                slot.kill()
         if not self._announced and all(slot.ready for slot in self._slots):
             self._announced = True
             self._page.set_state(PageState.READY)

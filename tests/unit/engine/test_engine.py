@@ -312,3 +312,12 @@ def test_no_batching_sends_every_request_alone_and_whole() -> None:
     world = World(NoBatching(2))
     _, commands = world.arrive(0, 1, 50, 1)
     assert [batch.instances for batch in dispatched(commands)] == [1, 50]
+
+
+def test_what_left_the_queue_keeps_no_payload_in_it() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    world.arrive(0, 1)  # takes the slot
+    (patient, left), _ = world.arrive(1, 1, 1)
+    patient.payload = left.payload = b"body"
+    world.at(2, Cancelled(left))
+    assert (patient.payload, left.payload) == (b"body", None)
