@@ -55,7 +55,7 @@ async def _no_app(scope: object, receive: object, send: object) -> None:
 class NoMetrics:
     """What the workers and the batcher count into, without counting."""
 
-    answered = dispatched = backend_done = gauges = staticmethod(_nothing)
+    answered = dispatched = waited = backend_done = gauges = staticmethod(_nothing)
 
 
 class NoTransport(Silent):
@@ -95,7 +95,7 @@ class Rig:
         self._make_worker(configuration, IngressMetrics(page, 0, 10**9) if counted else NoMetrics())
         self._make_batcher(configuration, BatcherMetrics(page, 0) if counted else NoMetrics())
         predictions = b",".join([b"[0.1,0.7,0.2]"] * SIZE)
-        self._reply = BackendResponse(200, b"application/json", b'{"predictions":[%b]}' % predictions)
+        self._reply = BackendResponse(200, b"", b'{"predictions":[%b]}' % predictions)
 
     def _make_worker(self, configuration: Configuration, metrics: Any) -> None:
         config = uvicorn.Config(
@@ -120,7 +120,7 @@ class Rig:
 
     def _make_batcher(self, configuration: Configuration, metrics: Any) -> None:
         endpoint = configuration.endpoints[0]
-        engine = Engine(policy_for(endpoint.batching, 1), QueueBounds(10_000, 2**28), retry_attempts=2)
+        engine = Engine(policy_for(endpoint.batching, 1), QueueBounds(10_000, 2**28), slo_ns=10**9, retry_attempts=2)
         self._runtime = EndpointRuntime(
             endpoint, engine, codec_for("kserve-v1"), cast(Balancer, self._backend), metrics, _nothing
         )  # fmt: skip

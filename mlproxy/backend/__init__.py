@@ -5,7 +5,7 @@ streams, over 4,000 with httpx (DESIGN §6).
 """
 
 from mlproxy.backend.balancer import Balancer
-from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse, FailureKind
+from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
 from mlproxy.backend.pool import ConnectionPool
 from mlproxy.backend.url import BackendUrl, tls_context
 
@@ -16,6 +16,5 @@ __all__ = [
     "BackendUrl",
     "Balancer",
     "ConnectionPool",
-    "FailureKind",
     "tls_context",
 ]

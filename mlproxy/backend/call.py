@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlproxy.engine import CallFailureKind
 
 if TYPE_CHECKING:
     from mlproxy.backend.connection import BackendConnection
 
-FailureKind: TypeAlias = Literal["connect", "reset", "timeout", "protocol", "too_large"]
-
 
 class BackendResponse(NamedTuple):
-    """The backend answered, whatever it said."""
+    """The backend answered, whatever it said. ``headers`` are whole lines, of `KEPT_HEADERS` only."""
 
     status: int
-    content_type: bytes
+    headers: bytes
     body: bytes
 
 
 class BackendFailure(NamedTuple):
     """No usable answer. ``detail`` is a sentence."""
 
-    kind: FailureKind
+    kind: CallFailureKind
     detail: str
 
 

@@ -13,10 +13,14 @@ from typing import cast
 
 import httptools
 
-from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse, FailureKind
+from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
+from mlproxy.engine import CallFailureKind
 
 #: Below this a request is one copy and one write; above it the buffers go to the socket as they are (writev).
 JOIN_BELOW_BYTES = 64 * 1024
+
+#: Without these a caller to whom the backend's own answer is passed on could not understand it.
+KEPT_HEADERS = frozenset({b"content-type", b"content-language", b"location", b"retry-after", b"www-authenticate"})
 
 
 class BackendConnection(asyncio.Protocol):
@@ -47,7 +51,7 @@ class BackendConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self._pieces: list[bytes] = []
         self._size_bytes = 0
-        self._content_type = b""
+        self._headers = b""
         self._delimited = False  # by content length or chunks; else the reply ends with the connection
         self._begun = False
         self._status = 0
@@ -86,7 +90,7 @@ class BackendConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _fail(self, kind: FailureKind, detail: str) -> None:
+    def _fail(self, kind: CallFailureKind, detail: str) -> None:
         call, self._call = self._call, None
         self.close()
         if call is not None:
@@ -137,7 +141,7 @@ class BackendConnection(asyncio.Protocol):
         assert call is not None
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        response = BackendResponse(self._status, self._content_type, body)
+        response = BackendResponse(self._status, self._headers, body)
         call.connection = None
         self._reset()
         if keep:
@@ -154,9 +158,11 @@ class BackendConnection(asyncio.Protocol):
         self._begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._complete:
+            return  # of a second reply, which nobody asked for
         name = name.lower()
-        if name == b"content-type":
-            self._content_type = value
+        if name in KEPT_HEADERS:
+            self._headers += b"%b: %b\r\n" % (name, value)
         elif name == b"content-length" or name == b"transfer-encoding":
             self._delimited = True
 

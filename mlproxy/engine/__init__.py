@@ -7,15 +7,26 @@ clock, no event loop, no logging: the live batcher feeds it real events, a test 
 from mlproxy.engine.admission import QueueBounds
 from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
 from mlproxy.engine.engine import Engine
-from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
+from mlproxy.engine.events import (
+    Answered,
+    Arrived,
+    CallFailureKind,
+    Cancelled,
+    Drain,
+    Event,
+    Failed,
+    Failure,
+    FailureKind,
+)  # fmt: skip
 from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
-from mlproxy.engine.request import Batch, Part, Piece, Request
+from mlproxy.engine.request import Batch, FlushReason, Part, Piece, Request, State
 
 __all__ = [
     "Abort",
     "Answered",
     "Arrived",
     "Batch",
+    "CallFailureKind",
     "Cancelled",
     "Command",
     "Complete",
@@ -25,6 +36,8 @@ __all__ = [
     "Event",
     "Failed",
     "Failure",
+    "FailureKind",
+    "FlushReason",
     "NoBatching",
     "Part",
     "Piece",
@@ -33,6 +46,7 @@ __all__ = [
     "Reject",
     "Relay",
     "Request",
+    "State",
     "StaticBatching",
     "policy_for",
 ]

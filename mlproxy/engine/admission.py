@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mlproxy.errors import Overloaded
+from mlproxy.errors import BodyTooLarge, Overloaded, ProxyError
 from mlproxy.units import NS_PER_S
 
 #: Time constant of the drain-rate average: long enough to span several batches of a slow model, short enough that
@@ -52,16 +52,24 @@ class QueueBounds:
             f"<QueueBounds {self.instances}/{self.max_instances} instances, {self.size_bytes}/{self.max_bytes} bytes>"
         )
 
-    def refusal(self, count: int, size_bytes: int, drain: DrainRate, now_ns: int) -> Overloaded | None:
-        """Why ``count`` more instances may not wait, or None and they are counted in."""
+    def take(self, count: int, size_bytes: int) -> bool:
+        """Count ``count`` more instances in, if they may wait."""
+        if self.instances + count > self.max_instances or self.size_bytes + size_bytes > self.max_bytes:
+            return False
+        self.instances += count
+        self.size_bytes += size_bytes
+        return True
+
+    def refusal(self, count: int, size_bytes: int, drain: DrainRate, now_ns: int) -> ProxyError:
+        """Why `take` said no: come back later, or never."""
+        if count > self.max_instances:
+            return BodyTooLarge(f"{count} instances in one request; limits.queue_instances is {self.max_instances}")
+        if size_bytes > self.max_bytes:
+            return BodyTooLarge(f"{size_bytes} bytes in one request; limits.queue_bytes is {self.max_bytes}")
         if self.instances + count > self.max_instances:
             detail = f"{self.instances} instances are waiting; limits.queue_instances is {self.max_instances}"
-        elif self.size_bytes + size_bytes > self.max_bytes:
-            detail = f"{self.size_bytes} bytes are waiting; limits.queue_bytes is {self.max_bytes}"
         else:
-            self.instances += count
-            self.size_bytes += size_bytes
-            return None
+            detail = f"{self.size_bytes} bytes are waiting; limits.queue_bytes is {self.max_bytes}"
         return Overloaded(detail, retry_after_s=drain.retry_after_s(self.instances, now_ns))
 
     def release(self, count: int, size_bytes: int) -> None:

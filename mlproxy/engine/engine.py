@@ -10,42 +10,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count
 
-from mlproxy.engine.admission import DrainRate, QueueBounds
+from mlproxy.engine.admission import QueueBounds
 from mlproxy.engine.again import Again
 from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
-from mlproxy.engine.deadlines import Deadlines
 from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
-from mlproxy.engine.failure import ExtraCallBudget, may_be_one_members, may_help, retry_pause_ns, to_error
-from mlproxy.engine.lane import Lane, LaneTable
+from mlproxy.engine.failure import (
+    ExtraCallBudget,
+    is_about_the_call,
+    may_be_one_members,
+    may_help,
+    retry_pause_ns,
+    to_error,
+)  # fmt: skip
+from mlproxy.engine.lane import LaneTable
 from mlproxy.engine.policies import Flush, Policy, WaitUntil
-from mlproxy.engine.request import Batch, Member, Part, Request, State, split
+from mlproxy.engine.queue import Queue
+from mlproxy.engine.request import Batch, Member, Part, Request, State
 from mlproxy.errors import DeadlineExceeded, ProxyError
 
 
 class Engine:
-    """Queues, slots, retries and isolation of one endpoint, under one policy."""
+    """Queue, calls, retries and isolation of one endpoint, under one policy."""
 
-    def __init__(self, policy: Policy, bounds: QueueBounds, *, retry_attempts: int) -> None:
+    def __init__(self, policy: Policy, bounds: QueueBounds, *, slo_ns: int, retry_attempts: int) -> None:
         self._policy = policy
-        self._bounds = bounds
         self._retry_attempts = retry_attempts
-        self._lanes = LaneTable()
-        self._full: dict[Lane, None] = {}  # lanes at the size cap, in the order they got there
+        self._queue = Queue(bounds, LaneTable(slo_ns, policy.size_cap))
         self._again = Again()
-        self._deadlines = Deadlines()
         self._batch_ids = count(1)
         self._in_flight: set[Batch] = set()
         self._draining = False
         self._wakeup_ns: int | None = None
-        self._drain_rate = DrainRate()
         self._budget = ExtraCallBudget()
         self._commands: list[Command] = []
-        self.queued_instances = 0
-        self.queued_bytes = 0
 
     def __repr__(self) -> str:
         return (
-            f"<Engine {self._policy.name}: {self.queued_instances} instances in {len(self._lanes)} lanes, "
+            f"<Engine {self._policy.name}: {self.queued_instances} instances in {len(self._queue.lanes)} lanes, "
             f"{len(self._in_flight)}/{self._policy.inflight_limit()} in flight>"
         )
 
@@ -56,16 +57,18 @@ class Engine:
         for event in events:
             match event:
                 case Arrived(requests):
-                    self._arrive(requests, now_ns)
+                    for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns):
+                        commands.append(Reject(request, refusal))
                 case Answered(batch):
                     self._answered(event, batch, now_ns)
                 case Failed(batch, failure):
                     self._failed(batch, failure, now_ns)
                 case Cancelled(request):
-                    self._cancel(request)
+                    if request.state is not State.DONE:
+                        self._withdraw(request)
                 case Drain():
                     self._draining = True
-        for request in self._deadlines.expired(now_ns):
+        for request in self._queue.deadlines.expired(now_ns):
             self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"))
         self._wakeup_ns = None
         self._dispatch(now_ns)
@@ -73,8 +76,18 @@ class Engine:
 
     def next_wakeup_ns(self) -> int | None:
         """When `handle` must be called again even if nothing happens; None: only an event changes anything."""
-        instants = [at_ns for at_ns in (self._wakeup_ns, self._deadlines.next_ns) if at_ns is not None]
+        instants = [at_ns for at_ns in (self._wakeup_ns, self._queue.deadlines.next_ns) if at_ns is not None]
         return min(instants, default=None)
+
+    @property
+    def queued_instances(self) -> int:
+        """Instances that wait for their first call."""
+        return self._queue.instances
+
+    @property
+    def queued_bytes(self) -> int:
+        """Their bytes."""
+        return self._queue.size_bytes
 
     @property
     def in_flight(self) -> int:
@@ -84,74 +97,19 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Nobody waits for anything."""
-        return not (self.queued_instances or self._in_flight or self._again)
+        return not (self._queue.instances or self._in_flight or self._again)
 
     def statistics(self) -> dict[str, float]:
         """What explains the next decision."""
         return {
             "queued_instances": self.queued_instances,
             "queued_bytes": self.queued_bytes,
-            "lanes": len(self._lanes),
+            "lanes": len(self._queue.lanes),
             "in_flight": len(self._in_flight),
             "waiting_again": len(self._again),
             "extra_call_budget": self._budget.tokens,
             **self._policy.statistics(),
         }
-
-    # --- arrivals and departures -----------------------------------------------------------------------------
-
-    def _arrive(self, requests: Iterable[Request], now_ns: int) -> None:
-        split_size, size_cap = self._policy.split_size, self._policy.size_cap
-        for request in requests:
-            refusal = self._bounds.refusal(request.count, request.size_bytes, self._drain_rate, now_ns)
-            if refusal is not None:
-                self._reject(request, refusal)
-                continue
-            self.queued_instances += request.count
-            self.queued_bytes += request.size_bytes
-            if request.deadline_ns:
-                self._deadlines.watch(request)
-            if split_size is not None and request.count > split_size:
-                for part in split(request, split_size):
-                    lane = self._lanes.append(request.lane_key, part)
-            else:
-                lane = self._lanes.append(request.lane_key, request)
-            if lane.instances >= size_cap:
-                self._full[lane] = None
-
-    def _cancel(self, request: Request) -> None:
-        if request.state is not State.DONE:
-            self._withdraw(request)
-
-    def _withdraw(self, request: Request) -> None:
-        """Take every trace of an unanswered request out of lanes and batches, and mark it done."""
-        members: Iterable[Member] = request.parts or (request,)
-        states = [(member, member.state) for member in members]
-        request.state = State.DONE
-        if all(state is State.QUEUED for _, state in states):
-            request.payload = None  # its place in the lane stays until it is at the head; its bytes need not
-        for member, state in states:
-            member.state = State.DONE
-            if state is State.QUEUED:
-                self._lanes.leave(request.lane_key, member)
-                self._unqueue(member.count, member.size_bytes)
-            elif state is State.IN_FLIGHT:
-                self._leave_batch(member)
-
-    def _leave_batch(self, member: Member) -> None:
-        # Rare (a caller left, or a split request failed) and the batches are few: a search beats a field that the
-        # hot path would have to set on every request.
-        for batch in [*self._in_flight, *self._again]:
-            if member in batch.members:
-                batch.live -= 1
-                if not batch.live and batch in self._in_flight:
-                    self._in_flight.discard(batch)
-                    self._commands.append(Abort(batch))
-
-    def _unqueue(self, instances: int, size_bytes: int) -> None:
-        self.queued_instances -= instances
-        self.queued_bytes -= size_bytes
-        self._bounds.release(instances, size_bytes)
 
     # --- outcomes --------------------------------------------------------------------------------------------
 
@@ -162,7 +120,7 @@ class Engine:
             return
         if not self._settle(batch, succeeded=True, now_ns=now_ns):
             return
-        self._drain_rate.record(batch.instances, now_ns)
+        self._queue.drain_rate.record(batch.instances, now_ns)
         first, answers, reply, in_flight, done = 0, [], event.reply, State.IN_FLIGHT, State.DONE
         for member in batch.members:
             count = member.count
@@ -189,8 +147,9 @@ class Engine:
             for half in (members[:middle], members[middle:]):
                 self._send_again(half, batch, failure, now_ns, isolating=True)
             return
+        own = is_about_the_call(failure) or (failure.kind == "status" and len(members) == 1)
         for member in members:
-            self._fail(member.owner, failure if failure.kind == "status" and len(members) == 1 else to_error(failure))
+            self._fail(member.owner, failure if own else to_error(failure))
 
     def _send_again(
         self, members: list[Member], batch: Batch, failure: Failure, not_before_ns: int, *,
@@ -201,6 +160,10 @@ class Engine:
             "split" if isolating else batch.reason, attempt=attempt, isolating=isolating or batch.isolating,
             cause=f"status_{failure.status}" if failure.status else failure.kind,
         )  # fmt: skip
+        for member in members:
+            member.state = State.AGAIN
+            if member.deadline_ns:
+                self._queue.deadlines.watch(member.owner)
         self._again.push(again, not_before_ns)
 
     def _settle(self, batch: Batch, *, succeeded: bool, now_ns: int) -> bool:
@@ -209,7 +172,7 @@ class Engine:
             return False
         self._in_flight.discard(batch)
         self._policy.observe_outcome(batch, succeeded, now_ns)
-        if succeeded and (batch.attempt or batch.isolating):
+        if succeeded and not batch.first_call:
             self._budget.refund()
         return True
 
@@ -222,19 +185,38 @@ class Engine:
         else:
             self._commands.append(Reject(request, outcome))
 
-    def _reject(self, request: Request, error: ProxyError) -> None:
+    # --- departures ------------------------------------------------------------------------------------------
+
+    def _withdraw(self, request: Request) -> None:
+        """Take every trace of an unanswered request out of lanes and batches, and mark it done."""
+        members: Iterable[Member] = request.parts or (request,)
+        states = [(member, member.state) for member in members]
         request.state = State.DONE
-        self._commands.append(Reject(request, error))
+        for member, state in states:
+            member.state = State.DONE
+            if state is State.QUEUED:
+                self._queue.withdraw(member)
+            elif state is not State.DONE:
+                self._leave_batch(member)
+        if all(state < State.IN_FLIGHT for _, state in states):
+            request.release()
+
+    def _leave_batch(self, member: Member) -> None:
+        # Rare (a caller left, or a split request failed) and the batches are few: a search beats a field that the
+        # hot path would have to set on every request.
+        for batch in [*self._in_flight, *self._again]:
+            if member in batch.members:
+                batch.live -= 1
+                if not batch.live and batch in self._in_flight:
+                    self._in_flight.discard(batch)
+                    self._policy.observe_abort(batch)
+                    self._commands.append(Abort(batch))
 
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self, now_ns: int) -> None:
-        limit = self._policy.inflight_limit()
-        while len(self._in_flight) < limit:
-            batch = self._next_again(now_ns) or self._next_batch(now_ns)
-            if batch is None:
-                return
-            batch.dispatched_ns = now_ns
+        while (batch := self._next_again(now_ns) or self._next_batch(now_ns)) is not None:
+            batch.enter_flight(now_ns)
             self._in_flight.add(batch)
             self._policy.observe_dispatch(batch, now_ns)
             self._commands.append(Dispatch(batch))
@@ -242,7 +224,7 @@ class Engine:
     def _next_again(self, now_ns: int) -> Batch | None:
         """A retry or a half of a failed batch whose time has come. Its members have waited longest."""
         not_before_ns = self._again.next_ns
-        if not_before_ns is None:
+        if not_before_ns is None or len(self._in_flight) >= self._policy.inflight_limit():
             return None
         if not_before_ns > now_ns and not self._draining:
             self._wake_at(not_before_ns)
@@ -250,37 +232,18 @@ class Engine:
         return self._again.pop()
 
     def _next_batch(self, now_ns: int) -> Batch | None:
-        """The oldest lane goes first when it is due, else a lane that is full; so neither kind starves the other."""
-        lane = self._lanes.oldest()
-        if lane is None:
-            return None
-        decision = self._policy.decide(lane, len(self._in_flight), now_ns)
-        if isinstance(decision, WaitUntil) and self._draining:
-            decision = Flush(self._policy.size_cap, "drain")
-        elif isinstance(decision, WaitUntil):
-            full = self._full_lane()
-            if full is None:
+        decision = self._policy.choose(self._queue.lanes, len(self._in_flight), now_ns)
+        if isinstance(decision, WaitUntil):
+            lane = self._queue.lanes.first()
+            if lane is None or not self._draining or len(self._in_flight) >= self._policy.inflight_limit():
                 self._wake_at(decision.due_ns)
                 return None
-            lane, decision = full, Flush(self._policy.size_cap, "full")
-        return self._take(lane, decision)
-
-    def _take(self, lane: Lane, flush: Flush) -> Batch:
-        members = lane.take(flush.size)
-        if lane.instances < self._policy.size_cap:
-            self._full.pop(lane, None)
-        instances = sum([member.count for member in members])
-        self._unqueue(instances, sum([member.size_bytes for member in members]))
+            decision = Flush(lane, self._policy.size_cap, "drain")
+        if decision is None:
+            return None
+        members, instances = self._queue.take(decision.lane, decision.size)
         self._budget.earn()
-        return Batch(next(self._batch_ids), lane.key, members, instances, flush.reason)
-
-    def _full_lane(self) -> Lane | None:
-        while self._full:
-            lane = next(iter(self._full))
-            if lane.instances >= self._policy.size_cap:
-                return lane
-            del self._full[lane]
-        return None
+        return Batch(next(self._batch_ids), decision.lane.key, members, instances, decision.reason)
 
     def _wake_at(self, due_ns: int) -> None:
         if self._wakeup_ns is None or due_ns < self._wakeup_ns:

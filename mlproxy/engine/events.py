@@ -8,21 +8,24 @@ from typing import Any, Literal, TypeAlias
 
 from mlproxy.engine.request import Batch, Request
 
-FailureKind: TypeAlias = Literal["connect", "reset", "timeout", "protocol", "too_large", "status", "contract"]
+#: How a call can end without a reply: nobody there, connection lost, time over, not HTTP, more bytes than allowed.
+CallFailureKind: TypeAlias = Literal["connect", "reset", "timeout", "protocol", "too_large"]
+#: With a reply that is no answer: a status other than 2xx, or not one item per instance.
+FailureKind: TypeAlias = CallFailureKind | Literal["status", "contract"]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a backend call gave no usable answer.
 
-    ``status``, ``content_type`` and ``body`` are the backend's own when ``kind`` is ``status``. ``contract`` is a
-    reply that is not one item per instance, or cannot be decoded.
+    ``status``, ``headers`` (whole lines: those that a caller needs to understand the rest) and ``body`` are the
+    backend's own when ``kind`` is ``status``.
     """
 
     kind: FailureKind
     detail: str
     status: int = 0
-    content_type: bytes = b""
+    headers: bytes = b""
     body: bytes = b""
 
 

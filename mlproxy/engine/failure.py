@@ -12,7 +12,9 @@ from mlproxy.units import NS_PER_MS
 RETRY_PAUSE_NS = 25 * NS_PER_MS
 RETRY_PAUSE_FACTOR = 4
 
-_GATEWAY_STATUSES = frozenset({502, 503, 504})
+GATEWAY_STATUSES = frozenset({502, 503, 504})
+#: Statuses about the call as a whole, whatever its instances: elsewhere, not allowed, not there, too many calls.
+_ABOUT_THE_CALL = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407, 410, 429})
 
 
 def may_help(failure: Failure, batch: Batch) -> bool:
@@ -25,12 +27,17 @@ def may_help(failure: Failure, batch: Batch) -> bool:
         return True
     if batch.isolating:
         return False
-    return failure.kind == "reset" or (failure.kind == "status" and failure.status in _GATEWAY_STATUSES)
+    return failure.kind == "reset" or (failure.kind == "status" and failure.status in GATEWAY_STATUSES)
 
 
 def may_be_one_members(failure: Failure) -> bool:
     """Whether one member may be the cause: somebody received the batch, and gave up on it within its time."""
-    return failure.kind not in ("connect", "timeout")
+    return failure.kind not in ("connect", "timeout") and not is_about_the_call(failure)
+
+
+def is_about_the_call(failure: Failure) -> bool:
+    """Whether the backend's answer holds for every member alike, so that each gets it as it is."""
+    return failure.kind == "status" and failure.status in _ABOUT_THE_CALL
 
 
 def retry_pause_ns(attempt: int) -> int:

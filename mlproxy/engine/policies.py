@@ -1,8 +1,7 @@
-"""When a lane's batch leaves and how large it is: the interface, and the two policies without a model. **Pure.**
+"""When a batch leaves and how large it is: the interface, and the two policies without a model. **Pure.**
 
-A policy answers one question, `decide`, about one lane while a slot is free; the engine owns queues, slots, retries
-and deadlines. Learning policies also see every dispatch and every outcome through `observe_dispatch` and
-`observe_outcome`.
+A policy answers one question, `Policy.choose`, about the lanes that wait; the engine owns queues, calls, retries and
+deadlines. Learning policies also see every dispatch and every outcome.
 """
 
 from __future__ import annotations
@@ -10,15 +9,16 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, TypeAlias
 
 from mlproxy.config import Batching
-from mlproxy.engine.lane import Lane
-from mlproxy.engine.request import Batch
+from mlproxy.engine.lane import Lane, LaneTable
+from mlproxy.engine.request import Batch, FlushReason
 
 
 class Flush(NamedTuple):
-    """Close a batch now, of at most ``size`` instances."""
+    """Close a batch of ``lane`` now, of at most ``size`` instances."""
 
+    lane: Lane
     size: int
-    reason: str
+    reason: FlushReason
 
 
 class WaitUntil(NamedTuple):
@@ -27,15 +27,11 @@ class WaitUntil(NamedTuple):
     due_ns: int
 
 
-Decision: TypeAlias = Flush | WaitUntil
+Decision: TypeAlias = Flush | WaitUntil | None
 
 
 class Policy(Protocol):
-    """How one endpoint forms batches.
-
-    ``decide`` must be monotone: of two lanes below the cap, the one whose head arrived first is due no later. The
-    engine relies on it to ask only the oldest lane and those at the cap.
-    """
+    """How one endpoint forms batches."""
 
     name: str
     #: Instances at which a lane is full and need not wait, whatever its age.
@@ -46,14 +42,17 @@ class Policy(Protocol):
     def inflight_limit(self) -> int:
         """Slots: calls that the backend may have at once."""
 
-    def decide(self, lane: Lane, inflight: int, now_ns: int) -> Decision:
-        """What to do about ``lane``, which is not empty, while a slot is free."""
+    def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
+        """The next batch, or how long waiting pays; None when only an event can change anything."""
 
     def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
         """``batch`` left."""
 
     def observe_outcome(self, batch: Batch, succeeded: bool, now_ns: int) -> None:
         """The call of ``batch`` ended."""
+
+    def observe_abort(self, batch: Batch) -> None:
+        """The call of ``batch`` was given up: nobody waits for it any more."""
 
     def statistics(self) -> dict[str, float]:
         """State that explains the decisions."""
@@ -62,7 +61,8 @@ class Policy(Protocol):
 class StaticBatching:
     """Up to ``max_size`` instances, waiting at most ``max_linger_ns`` from the oldest request's arrival.
 
-    With ``max_linger_ns`` 0 a batch leaves as soon as a slot is free, and grows only while all slots are busy.
+    With ``max_linger_ns`` 0 a batch leaves as soon as a slot is free, and grows only while all slots are busy. A
+    request whose caller has less time than the objective allows lingers for that much less.
     """
 
     name = "static"
@@ -76,20 +76,28 @@ class StaticBatching:
     def inflight_limit(self) -> int:
         return self._max_inflight
 
-    def decide(self, lane: Lane, inflight: int, now_ns: int) -> Decision:
-        if lane.instances >= self.size_cap:
-            return Flush(self.size_cap, "full")
+    def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
+        size_cap = self.size_cap
+        if in_flight >= self._max_inflight or (lane := lanes.first()) is None:
+            return None
+        if lane.instances >= size_cap:
+            return Flush(lane, size_cap, "full")
         if self._max_linger_ns == 0:
-            return Flush(self.size_cap, "slot" if inflight else "idle")
-        head = lane.head
-        assert head is not None
-        due_ns = head.arrived_ns + self._max_linger_ns
-        return Flush(self.size_cap, "deadline") if now_ns >= due_ns else WaitUntil(due_ns)
+            return Flush(lane, size_cap, "slot" if in_flight else "idle")
+        # The most urgent lane goes first when it is due, else one that is full: so neither kind starves the other.
+        due_ns = lane.listed_ns - lanes.slo_ns + self._max_linger_ns
+        if now_ns >= due_ns:
+            return Flush(lane, size_cap, "deadline")
+        full = lanes.full(size_cap)
+        return WaitUntil(due_ns) if full is None else Flush(full, size_cap, "full")
 
     def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
         pass
 
     def observe_outcome(self, batch: Batch, succeeded: bool, now_ns: int) -> None:
+        pass
+
+    def observe_abort(self, batch: Batch) -> None:
         pass
 
     def statistics(self) -> dict[str, float]:

@@ -11,24 +11,29 @@ These classes are msgspec Structs, and mutable: one is made per request, in 0.1 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-#: A part of a reply: the reply, the index of its first item, the number of items.
+#: A part of a reply: the reply (whatever `Answered` brought), the index of its first item, the number of items.
 Piece: TypeAlias = tuple[Any, int, int]
+
+#: Why a batch left: at its size cap, at its latest instant, at once because nothing was in flight, because a slot was
+#: free, because nothing more will come, as one half of a batch that failed.
+FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split"]
 
 
 class State(IntEnum):
-    """Where a member is in its one-way life."""
+    """Where a member is. Below `IN_FLIGHT` it waits."""
 
     QUEUED = 0
-    IN_FLIGHT = 1
-    DONE = 2  #: answered, rejected or cancelled: no further command names it
+    AGAIN = 1  #: its call failed, and another one is due
+    IN_FLIGHT = 2
+    DONE = 3  #: answered, rejected or cancelled: no further command names it
 
 
 class Request(msgspec.Struct, eq=False):
-    """One caller's request. ``payload`` and ``origin`` belong to whoever feeds the engine; it never looks at them."""
+    """One caller's request. Whoever feeds the engine extends it by what the engine never looks at."""
 
     id: int
     lane_key: bytes
@@ -36,12 +41,10 @@ class Request(msgspec.Struct, eq=False):
     size_bytes: int
     arrived_ns: int
     deadline_ns: int = 0  #: absolute; 0: the caller set none
-    payload: Any = None
-    origin: Any = None
     state: State = State.QUEUED
     parts: list[Part] | None = None  #: set when the request was split over batches
 
-    def __repr__(self) -> str:  # without the payload: a caller's data is never in a log line
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}: {self.count} instances, {self.state.name.lower()}>"
 
     @property
@@ -53,6 +56,16 @@ class Request(msgspec.Struct, eq=False):
     def owner(self) -> Request:
         """The request to which an answer goes."""
         return self
+
+    @property
+    def waits(self) -> bool:
+        """It, or a part of it, is not with the backend and not done."""
+        if self.parts is None or self.state is State.DONE:
+            return self.state < State.IN_FLIGHT
+        return any(part.state < State.IN_FLIGHT for part in self.parts)
+
+    def release(self) -> None:
+        """Nobody will read its instances again; its place in a lane may stay for a while."""
 
 
 class Part(msgspec.Struct, eq=False):
@@ -74,9 +87,19 @@ class Part(msgspec.Struct, eq=False):
         return total_bytes * (self.first + self.count) // total - total_bytes * self.first // total
 
     @property
+    def lane_key(self) -> bytes:
+        """The request's."""
+        return self.owner.lane_key
+
+    @property
     def arrived_ns(self) -> int:
         """When the caller's request arrived."""
         return self.owner.arrived_ns
+
+    @property
+    def deadline_ns(self) -> int:
+        """The caller's, for the whole request; 0: none."""
+        return self.owner.deadline_ns
 
     def rejoin(self, piece: Piece) -> list[Piece]:
         """Keep this part's piece of the answer. Once it is the last, the request is done: all pieces, in order."""
@@ -107,7 +130,7 @@ class Batch(msgspec.Struct, eq=False):
     lane_key: bytes
     members: list[Member]
     instances: int
-    reason: str
+    reason: FlushReason
     dispatched_ns: int = 0
     attempt: int = 0  #: 0 for the first call, counted up by retries
     isolating: bool = False  #: one half of a batch that failed
@@ -119,3 +142,19 @@ class Batch(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.live = len(self.members)
+
+    @property
+    def first_call(self) -> bool:
+        """Its members have never been with the backend."""
+        return not self.attempt and not self.isolating
+
+    def enter_flight(self, now_ns: int) -> None:
+        """It leaves, with the members that still wait for an answer."""
+        self.dispatched_ns = now_ns
+        if not self.first_call:
+            self.members = [member for member in self.members if member.state is State.AGAIN]
+            self.instances = sum([member.count for member in self.members])
+            self.live = len(self.members)
+        in_flight = State.IN_FLIGHT
+        for member in self.members:
+            member.state = in_flight

@@ -18,7 +18,7 @@ class Kind(IntEnum):
     CANCEL = 2  #: the caller of this request id went away
     ANSWER = 3
     ERROR = 4  #: body: JSON of (slug, detail, retry_after_s)
-    RELAY = 5  #: the backend's own status; body: content type, NUL, body
+    RELAY = 5  #: the backend's own status; body: header lines, NUL, body
 
 
 #: Added to the kind: the body goes on in the next record.

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
+from mlproxy.engine import CallFailureKind, FlushReason
+from mlproxy.engine.failure import GATEWAY_STATUSES
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
@@ -19,6 +21,9 @@ _DURATION_BUCKETS_NS = tuple(
                100_000, 200_000, 600_000)
 )  # fmt: skip
 _SIZE_BUCKETS = tuple(2**power for power in range(13))
+#: Statuses of calls that are told apart; the rest is ``other``.
+_STATUSES = ("200", "400", "404", "413", "422", "429", "500", "502", "503", "504")
+_FAILURES = (*get_args(CallFailureKind), "contract")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,14 @@ METRICS = (
     Metric("queue_bytes", "gauge", "Bytes waiting for dispatch."),
     Metric("batch_size", "histogram", "Instances per backend call.", None, ("",), _SIZE_BUCKETS),
     Metric("batches_total", "counter", "Backend calls, by why the batch left.", "reason",
-           ("full", "deadline", "idle", "slot", "drain", "split")),
+           get_args(FlushReason)),
     Metric("instances_total", "counter", "Instances sent to the backend; again when sent again."),
     _durations("backend_duration_seconds", "Backend calls, by status or kind of failure.", "code",
-               ("200", "400", "404", "413", "422", "429", "500", "502", "503", "504", "other", "connect", "reset",
-                "timeout", "protocol", "too_large", "contract")),
+               (*_STATUSES, "other", *_FAILURES)),
     Metric("backend_inflight", "gauge", "Backend calls in flight."),
     Metric("backend_healthy", "gauge", "1 while connections to the URL succeed.", "url", ()),
     Metric("retries_total", "counter", "Batches sent again, by what went wrong before.", "reason",
-           ("connect", "reset", "status_502", "status_503", "status_504")),
+           ("connect", "reset", *(f"status_{status}" for status in sorted(GATEWAY_STATUSES)))),
     Metric("isolated_total", "counter", "Requests sent alone after their batch had failed: was it this one?", "verdict",
            ("poison", "cleared")),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from mlproxy.engine import FlushReason
 from mlproxy.observe.catalogue import METRICS
 from mlproxy.observe.page import MetricPage
 
@@ -108,11 +109,14 @@ class BatcherMetrics:
         self._bytes = Counters(page, "queue_bytes", endpoint)
         self._inflight = Counters(page, "backend_inflight", endpoint)
 
-    def dispatched(self, reason: str, instances: int, waits_ns: Sequence[int]) -> None:
-        """A batch left; ``waits_ns`` has an entry per member."""
+    def dispatched(self, reason: FlushReason, instances: int) -> None:
+        """A batch left."""
         self._batches.add(reason)
         self._instances.add(amount=instances)
         self._sizes.observe(instances)
+
+    def waited(self, waits_ns: Sequence[int]) -> None:
+        """Members of a batch left the queue."""
         self._waits.observe_all(waits_ns)
 
     def backend_done(self, code: str, duration_ns: int) -> None:

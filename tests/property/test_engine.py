@@ -49,7 +49,7 @@ class EngineMachine(RuleBasedStateMachine):
         policy: Policy = StaticBatching(max_size, linger_ns, slots) if batching else NoBatching(slots)
         self.policy, self.max_size, self.slots, self.linger_ns = policy, max_size, slots, linger_ns
         self.bounds = QueueBounds(MAX_QUEUED, 1_000_000)
-        self.engine = Engine(policy, self.bounds, retry_attempts=attempts)
+        self.engine = Engine(policy, self.bounds, slo_ns=100, retry_attempts=attempts)
         self.now_ns = 1_000
         self.requests: dict[int, Request] = {}
         self.waiting: set[int] = set()

@@ -348,7 +348,7 @@ def test_bytes_after_an_answer_are_nobodys_answer(plain: Endpoint) -> None:
 # --- poison ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [400, 413, 422, 429, 500, 501, 503])
+@pytest.mark.parametrize("code", [400, 413, 422, 500, 501, 503])
 def test_a_poison_instance_fails_alone_with_the_backends_own_words(endpoint: Endpoint, code: int) -> None:
     endpoint.backend.script = poisoned_by(b'"poison"', scripted.status(code, b"its own words", "text/x-own"))
     instances = [b'"%d"' % number for number in range(7)]
@@ -361,6 +361,19 @@ def test_a_poison_instance_fails_alone_with_the_backends_own_words(endpoint: End
         else:
             assert_answer(response, instance)
     assert endpoint.metric("isolated_total", verdict="poison") == 1
+
+
+def test_what_the_backend_says_about_the_call_is_said_to_everyone_with_one_call(endpoint: Endpoint) -> None:
+    def busy(exchange: Exchange) -> None:
+        exchange.reply(429, b"come back", "Content-Type: text/x-own", "Retry-After: 17", "Set-Cookie: not=yours")
+
+    endpoint.backend.script = busy
+    responses = endpoint.ask_as_one_batch(b'"a"', b'"b"', b'"c"')
+    for response in responses:
+        assert (response.status, response.body) == (429, b"come back")
+        assert (response.header("content-type"), response.header("retry-after")) == ("text/x-own", "17")
+        assert response.header("set-cookie") is None
+    assert len(endpoint.backend.requests) == 1
 
 
 def test_an_instance_that_crashes_the_model_server_fails_alone(endpoint: Endpoint) -> None:

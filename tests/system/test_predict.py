@@ -327,8 +327,12 @@ def test_a_full_queue_sheds_with_retry_after_and_answers_everything_it_took(prox
     assert read_metric(proxy.admin_url, 'mlproxy_shed_total{endpoint="iris",reason="queue_full"}') >= 1
 
 
-def test_a_request_that_alone_exceeds_the_queue_is_shed_and_not_waited_for(proxy: Proxy, backend: Backend) -> None:
-    assert_shed(ask(proxy.url, predict(*[b"1"] * (QUEUE_INSTANCES + 1))))
+def test_a_request_that_alone_exceeds_the_queue_is_told_that_waiting_will_not_help(
+    proxy: Proxy, backend: Backend
+) -> None:
+    response = ask(proxy.url, predict(*[b"1"] * (QUEUE_INSTANCES + 1)))
+    assert (response.status, response.header("retry-after")) == (413, None)
+    assert "limits.queue_instances" in response.json()["detail"]
     assert backend.requests == []
 
 

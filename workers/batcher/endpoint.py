@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeAlias, cast
 
 from mlproxy import __version__
 from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, Balancer
@@ -33,6 +33,9 @@ from mlproxy.ipc.records import Kind
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Codec
 from workers.batcher.link import ANSWER, LinkedRequest, WorkerLink
+
+#: What the engine answers, as the requests that it was given.
+_Answers: TypeAlias = "list[tuple[LinkedRequest, list[Piece]]]"
 
 _HEADERS = (
     f"content-type: application/json\r\naccept: application/json\r\nuser-agent: mlproxy/{__version__}\r\n"
@@ -98,7 +101,7 @@ class EndpointRuntime:
         if isinstance(result, BackendFailure):
             return Failed(batch, Failure(result.kind, result.detail))
         if not 200 <= result.status < 300:
-            return Failed(batch, Failure("status", "", result.status, result.content_type, result.body))
+            return Failed(batch, Failure("status", "", result.status, result.headers, result.body))
         try:
             reply = self._codec.split_reply(result.body)
         except BackendContract as error:
@@ -119,26 +122,25 @@ class EndpointRuntime:
         for command in self.engine.handle(events, now_ns):
             match command:
                 case Complete(batch, answers):
-                    self._complete(batch, answers, now_ns, touched)
+                    self._complete(batch, cast("_Answers", answers), now_ns, touched)
                 case Dispatch(batch):
                     self._dispatch(batch)
                 case Reject(request, error):
-                    request.origin.reject(request, error)
-                    touched.add(request.origin)
+                    link = cast(LinkedRequest, request).link
+                    link.reject(request, error)
+                    touched.add(link)
                     self._metrics.rejected(error.slug)
                 case Relay(request, failure):
-                    body = failure.content_type + b"\0" + failure.body
-                    request.origin.answer(request, Kind.RELAY, body, failure.status)
-                    touched.add(request.origin)
+                    link = cast(LinkedRequest, request).link
+                    link.answer(request, Kind.RELAY, failure.headers + b"\0" + failure.body, failure.status)
+                    touched.add(link)
                 case Abort(batch):
                     call = self._calls.pop(batch, None)
                     if call is not None:  # else its answer came in this very turn, for nobody
                         call.abort()
         self._gauge()
 
-    def _complete(
-        self, batch: Batch, answers: list[tuple[Any, list[Piece]]], now_ns: int, touched: set[WorkerLink]
-    ) -> None:
+    def _complete(self, batch: Batch, answers: _Answers, now_ns: int, touched: set[WorkerLink]) -> None:
         render, instances, dispatched_ns = self._codec.render, batch.instances, batch.dispatched_ns
         backend_ns = now_ns - dispatched_ns
         for request, pieces in answers:
@@ -146,35 +148,36 @@ class EndpointRuntime:
             items = reply.items[first : first + count]
             for reply, first, count in pieces[1:]:
                 items += reply.items[first : first + count]
-            link = request.origin
+            link = request.link
             body = render(reply, items, request.bare)
             link.answer(request, ANSWER, body, 200, instances, dispatched_ns - request.arrived_ns, backend_ns)
             touched.add(link)
 
     def _dispatch(self, batch: Batch) -> None:
         items: list[bytes] = []
-        waits_ns = []
         for member in batch.members:
             if isinstance(member, Part):
                 items += self._part_items(member)
             else:
-                items.append(member.payload)
-            waits_ns.append(batch.dispatched_ns - member.arrived_ns)
+                items.append(cast(LinkedRequest, member).items)
         body = self._codec.join(batch.lane_key, items)
         self._calls[batch] = self._balancer.send(
             self._path, _HEADERS, body, self._timeout_ns, partial(self._backend_done, batch)
         )
-        self._metrics.dispatched(batch.reason, batch.instances, waits_ns)
-        if batch.attempt:
+        self._metrics.dispatched(batch.reason, batch.instances)
+        if batch.first_call:
+            dispatched_ns = batch.dispatched_ns
+            self._metrics.waited([dispatched_ns - member.arrived_ns for member in batch.members])
+        elif batch.attempt:
             self._metrics.retried(batch.cause)
 
     def _part_items(self, part: Part) -> list[bytes]:
         """The items of a part. The first part splits the request's text; the others find it split."""
-        request = part.owner
-        if isinstance(request.payload, bytes):
-            request.payload = self._codec.split_items(request.payload)
-        items: list[bytes] = request.payload[part.first : part.first + part.count]
-        return items
+        request = cast(LinkedRequest, part.owner)
+        if request.split_items is None:
+            request.split_items = self._codec.split_items(request.items)
+            request.items = b""
+        return request.split_items[part.first : part.first + part.count]
 
     def _measure(self, event: Answered | Failed, now_ns: int) -> None:
         batch = event.batch

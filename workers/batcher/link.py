@@ -6,10 +6,11 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import cast
 
 import orjson
 
-from mlproxy.engine import Request
+from mlproxy.engine import Request, State
 from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
 from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
@@ -22,10 +23,17 @@ _REQUEST, ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: compar
 
 
 class LinkedRequest(Request, eq=False):
-    """A request that came over a link; ``origin`` is the link, ``payload`` the items."""
+    """A request that came over a link."""
 
-    bare: bool = False
+    link: WorkerLink = cast("WorkerLink", None)  #: always given: the default is there because those before have one
     endpoint: int = 0
+    items: bytes = b""  #: the text of its instances
+    split_items: list[bytes] | None = None  #: one by one, once a part of it has been sent
+    bare: bool = False
+
+    def release(self) -> None:
+        self.items = b""
+        self.split_items = None
 
 
 class WorkerLink:
@@ -101,12 +109,11 @@ class WorkerLink:
         for fields, body in self._requests.receive():
             _, kind, flags, endpoint, key_bytes, count, request_id, arrived_ns, deadline_ns = fields
             if kind == _REQUEST:
-                # Positional and slotted: this line runs once per request.
+                # Positional: this line runs once per request.
                 request = LinkedRequest(
-                    request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns,
-                    body[key_bytes:] if key_bytes else body, self,
+                    request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns, State.QUEUED, None,
+                    self, endpoint, body[key_bytes:] if key_bytes else body,
                 )  # fmt: skip
-                request.endpoint = endpoint
                 if flags & BARE:
                     request.bare = True
                 unanswered[request_id] = request

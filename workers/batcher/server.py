@@ -61,7 +61,7 @@ def _runtime(
     endpoint: Endpoint, balancer: Balancer, bounds: QueueBounds, metrics: BatcherMetrics, service: BatcherService
 ) -> EndpointRuntime:
     policy = policy_for(endpoint.batching, endpoint.backend.scaling.slots)
-    engine = Engine(policy, bounds, retry_attempts=endpoint.backend.retry.attempts)
+    engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
     return EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
 
 

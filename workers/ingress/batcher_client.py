@@ -148,8 +148,8 @@ class BatcherClient:
                 if kind == _ANSWER:
                     on_answer(cycle, body, batch_size, queue_ns, backend_ns)
                 elif kind == Kind.RELAY:
-                    content_type, _, own_body = body.partition(b"\0")
-                    self._on_relay(cycle, status, content_type, own_body)
+                    headers, _, own_body = body.partition(b"\0")
+                    self._on_relay(cycle, status, headers, own_body)
                 else:
                     self._on_error(cycle, error_from_slug(*orjson.loads(body)))
             except Exception:

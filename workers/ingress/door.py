@@ -102,8 +102,8 @@ class Door:
         )
         cycle.protocol.finish(cycle, 200, data)
 
-    def _on_relay(self, cycle: PredictCycle, status: int, content_type: bytes, body: bytes) -> None:
-        data = response.relay(self.default_headers, cycle.request_id, status, content_type, body, cycle.keep_alive)
+    def _on_relay(self, cycle: PredictCycle, status: int, headers: bytes, body: bytes) -> None:
+        data = response.relay(self.default_headers, cycle.request_id, status, headers, body, cycle.keep_alive)
         cycle.protocol.finish(cycle, status, data)
 
     def _on_error(self, cycle: PredictCycle, error: ProxyError) -> None:

@@ -35,12 +35,11 @@ def answer(
 
 
 def relay(
-    default_headers: bytes, request_id: bytes, status: int, content_type: bytes, body: bytes, keep_alive: bool
+    default_headers: bytes, request_id: bytes, status: int, headers: bytes, body: bytes, keep_alive: bool
 ) -> bytes:
-    """The backend's own status and body, for the one request it was about."""
+    """The backend's own status, ``headers`` (whole lines) and body."""
     return b"".join((
-        status_line(status), default_headers,
-        b"content-type: %b\r\n" % content_type if content_type else b"",
+        status_line(status), default_headers, headers,
         b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), request_id),
         b"" if keep_alive else _CONNECTION_CLOSE, b"\r\n", body,
     ))  # fmt: skip

@@ -14,7 +14,7 @@ from mlproxy.backend import BackendCall, BackendFailure, BackendResponse
 from mlproxy.backend.connection import JOIN_BELOW_BYTES, BackendConnection
 
 MAX_REPLY_BYTES = 100
-OK = BackendResponse(200, b"application/json", b'{"a": 1}')
+OK = BackendResponse(200, b"content-type: application/json\r\n", b'{"a": 1}')
 WITH_LENGTH = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"a": 1}'
 IN_CHUNKS = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\ncontent-type: application/json\r\n\r\n"

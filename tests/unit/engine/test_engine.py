@@ -31,13 +31,14 @@ from mlproxy.engine.failure import ExtraCallBudget
 from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, DeadlineExceeded, Overloaded
 
 MS = 1_000_000
+SLO_NS = 500 * MS
 
 
 class World:
     """An engine with a clock that only moves when told."""
 
     def __init__(self, policy: Policy, *, max_queued: int = 1000, max_bytes: int = 10**9, attempts: int = 2) -> None:
-        self.engine = Engine(policy, QueueBounds(max_queued, max_bytes), retry_attempts=attempts)
+        self.engine = Engine(policy, QueueBounds(max_queued, max_bytes), slo_ns=SLO_NS, retry_attempts=attempts)
         self.now_ns = 0
         self.made = 0
 
@@ -279,7 +280,7 @@ def test_deadlines_of_answered_requests_do_not_pile_up_behind_a_waiting_one() ->
         request = world.request(deadline_ms=3_600_000)
         world.at(0, Arrived([request]))
         world.at(0, Cancelled(request))
-    assert len(world.engine._deadlines) <= 1024
+    assert len(world.engine._queue.deadlines) <= 1024
     del blocked, running
 
 
@@ -314,10 +315,121 @@ def test_no_batching_sends_every_request_alone_and_whole() -> None:
     assert [batch.instances for batch in dispatched(commands)] == [1, 50]
 
 
-def test_what_left_the_queue_keeps_no_payload_in_it() -> None:
+class Carrier(Request, eq=False):
+    """A request with something to carry."""
+
+    body: bytes = b"body"
+
+    def release(self) -> None:
+        self.body = b""
+
+
+def test_who_leaves_the_queue_keeps_no_body_in_it_and_who_is_with_the_backend_does() -> None:
     world = World(StaticBatching(8, 0, 1))
-    world.arrive(0, 1)  # takes the slot
-    (patient, left), _ = world.arrive(1, 1, 1)
-    patient.payload = left.payload = b"body"
+    sent, patient, left = (Carrier(number, b"", 1, 10, number * MS) for number in range(3))
+    world.at(0, Arrived([sent]))
+    world.at(1, Arrived([patient, left]))
+    world.at(2, Cancelled(left), Cancelled(sent))
+    assert (sent.body, patient.body, left.body) == (b"body", b"body", b"")
+
+
+def test_a_request_larger_than_the_queue_can_ever_hold_is_refused_for_good() -> None:
+    world = World(StaticBatching(4, 0, 1), max_queued=10, max_bytes=1000)
+    large, heavy, fine = world.request(11), world.request(1, size_bytes=1001), world.request(10)
+    refused = {
+        command.request: command.error
+        for command in world.at(0, Arrived([large, heavy, fine]))
+        if isinstance(command, Reject)
+    }
+    assert {request: error.status for request, error in refused.items()} == {large: 413, heavy: 413}
+    assert "limits.queue_instances" in refused[large].detail
+
+
+def test_a_caller_with_less_time_than_the_objective_allows_goes_first() -> None:
+    world = World(StaticBatching(1, 0, 1))
+    world.arrive(0, 1)
+    running = next(iter(world.engine._in_flight))
+    patient, hurried, generous = world.request(), world.request(deadline_ms=100), world.request(deadline_ms=15_000)
+    world.at(1, Arrived([patient, generous]))
+    world.at(2, Arrived([hurried]))
+    order = []
+    for ms in (10, 20, 30):
+        running = only_batch(world.at(ms, answer(running)))
+        order.append(running.members[0].owner)
+    assert order == [hurried, patient, generous]
+
+
+def test_a_caller_in_a_hurry_lingers_for_that_much_less() -> None:
+    world = World(StaticBatching(8, 50 * MS, 1))
+    world.at(0, Arrived([world.request()]))
+    assert world.engine.next_wakeup_ns() == 50 * MS
+    world.at(5, Arrived([world.request(deadline_ms=480)]))
+    assert world.engine.next_wakeup_ns() == 30 * MS
+    assert only_batch(world.at(30)).instances == 2
+
+
+def test_lanes_are_served_by_their_most_urgent_member_whatever_leaves_or_comes() -> None:
+    world = World(StaticBatching(1, 0, 1))
+    world.arrive(0, 1)
+    running = next(iter(world.engine._in_flight))
+    (first,), _ = world.arrive(1, 1, lane=b"a")
+    (second,), _ = world.arrive(2, 1, lane=b"b")
+    (third,), _ = world.arrive(3, 1, lane=b"a")
+    world.at(4, Cancelled(first))  # lane a is now the younger one
+    running = only_batch(world.at(5, answer(running)))
+    assert running.members == [second]
+    assert only_batch(world.at(6, answer(running))).members == [third]
+
+
+def test_a_deadline_that_passes_while_another_call_is_due_is_answered_at_that_moment() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    hurried, patient = world.request(deadline_ms=10), world.request()
+    batch = only_batch(world.at(0, Arrived([hurried, patient])))
+    assert world.at(1, Failed(batch, Failure("connect", "refused"))) == []
+    assert world.engine.next_wakeup_ns() == 10 * MS
+    (rejected,) = world.at(10)
+    assert isinstance(rejected, Reject)
+    assert (rejected.request, type(rejected.error)) == (hurried, DeadlineExceeded)
+    assert only_batch(world.at(26)).members == [patient]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_is_with_the_backend_is_waited_for_beyond_the_deadline_split_or_whole(count: int) -> None:
+    world = World(StaticBatching(2, 0, 2))
+    request = world.request(count, deadline_ms=10)
+    batches = dispatched(world.at(0, Arrived([request])))
+    assert world.at(11) == []
+    (complete,) = world.at(20, *(answer(batch) for batch in batches))
+    assert isinstance(complete, Complete)
+    assert [owner for owner, _ in complete.answers] == [request]
+
+
+def test_a_part_that_still_waits_at_the_deadline_ends_its_request_and_its_calls() -> None:
+    world = World(StaticBatching(2, 0, 1))
+    request = world.request(4, deadline_ms=10)
+    world.at(0, Arrived([request]))
+    abort, rejected = world.at(10)
+    assert isinstance(abort, Abort)
+    assert isinstance(rejected, Reject)
+    assert isinstance(rejected.error, DeadlineExceeded)
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 429])
+def test_a_status_about_the_call_is_everybodys_at_once(status: int) -> None:
+    world = World(StaticBatching(8, 0, 1))
+    requests, commands = world.arrive(0, 1, 1, 1)
+    relayed = world.at(1, Failed(only_batch(commands), failure(status)))
+    assert [command.request for command in relayed if isinstance(command, Relay)] == requests
+    assert world.engine.idle
+
+
+def test_who_leaves_before_the_second_call_is_not_in_it() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    (left, stays), commands = world.arrive(0, 1, 2)
+    world.at(1, Failed(only_batch(commands), Failure("connect", "refused")))
     world.at(2, Cancelled(left))
-    assert (patient.payload, left.payload) == (b"body", None)
+    again = only_batch(world.at(26))
+    assert (again.members, again.instances) == ([stays], 2)
+    (complete,) = world.at(30, answer(again))
+    assert isinstance(complete, Complete)
+    assert complete.answers[0][1][0][1:] == (0, 2)

@@ -92,7 +92,16 @@ def test_a_connection_is_closed_only_when_the_response_says_so() -> None:
     ("status", "reason"), [(404, b"Not Found"), (500, b"Internal Server Error"), (599, b"Unknown")]
 )
 def test_the_backends_own_status_and_body_are_relayed_as_they_are(status: int, reason: bytes) -> None:
-    reading = Reading(response.relay(DATE, b"id-7", status, b"text/plain; charset=x", b"shape (3,) is wrong", True))
+    reading = Reading(
+        response.relay(
+            DATE,
+            b"id-7",
+            status,
+            b"content-type: text/plain; charset=x\r\nretry-after: 7\r\n",
+            b"shape (3,) is wrong",
+            True,
+        )
+    )
     assert (reading.status, reading.reason, reading.body, reading.ends) == (status, reason, b"shape (3,) is wrong", 1)
     assert reading.headers["content-type"] == "text/plain; charset=x"
     assert reading.headers["x-request-id"] == "id-7"

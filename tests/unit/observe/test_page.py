@@ -109,14 +109,16 @@ def test_counters_go_on_where_a_killed_predecessor_stopped_and_gauges_start_anew
     page.begin(1)
     ingress, batcher = IngressMetrics(page, 0, 500 * MS), BatcherMetrics(page, 0)
     ingress.answered(200, 3 * MS)
-    batcher.dispatched("full", 8, [1 * MS, 2 * MS])
+    batcher.dispatched("full", 8)
+    batcher.waited([1 * MS, 2 * MS])
     batcher.gauges(5, 600, 2)
     batcher.healthy(1, True)
 
     successor = MetricPage(page.fd, LAYOUT)  # maps the same memory, as the next process of the slot does
     successor.begin(2)
     IngressMetrics(successor, 0, 500 * MS).answered(200, 3 * MS)
-    BatcherMetrics(successor, 0).dispatched("full", 4, [1 * MS])
+    BatcherMetrics(successor, 0).dispatched("full", 4)
+    BatcherMetrics(successor, 0).waited([1 * MS])
 
     total = PageSum([successor], 0)
     assert total.counts("requests_total")["200"] == 2

@@ -1,0 +1,89 @@
+"""Everything of one endpoint that waits for its first call: who is let in, who goes, who is taken. **Pure.**
+
+Invariant: ``instances`` and ``size_bytes`` are those of the queued members, here and in the bounds that all endpoints
+share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlproxy.engine.admission import DrainRate, QueueBounds
+from mlproxy.engine.deadlines import Deadlines
+from mlproxy.engine.lane import Lane, LaneTable
+from mlproxy.engine.request import Member, Request, State, split
+from mlproxy.errors import ProxyError
+
+
+class Queue:
+    """Lanes, deadlines and bounds, kept in step."""
+
+    def __init__(self, bounds: QueueBounds, lanes: LaneTable) -> None:
+        self.lanes = lanes
+        self.deadlines = Deadlines()
+        self.drain_rate = DrainRate()
+        self.instances = 0
+        self.size_bytes = 0
+        self._bounds = bounds
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.instances} instances, {self.size_bytes} bytes, {len(self.lanes)} lanes>"
+
+    def admit(
+        self, requests: Sequence[Request], split_size: int | None, now_ns: int
+    ) -> Sequence[tuple[Request, ProxyError]]:
+        """Let ``requests`` wait; returns those that may not, each with the reason."""
+        refused: Sequence[tuple[Request, ProxyError]] = ()
+        counts, size_bytes = _measure(requests)
+        if not self._bounds.take(sum(counts), size_bytes):  # not all of them: each is asked for itself
+            refused = self._refuse(requests, now_ns)
+            requests = [request for request in requests if request.state is State.QUEUED]
+            counts, size_bytes = _measure(requests)
+        self.instances += sum(counts)
+        self.size_bytes += size_bytes
+        for request in requests:
+            if request.deadline_ns:
+                self.deadlines.watch(request)
+        if split_size is None or max(counts, default=0) <= split_size:
+            self.lanes.append(requests)
+        else:
+            self.lanes.append(_split_large(requests, split_size))
+        return refused
+
+    def _refuse(self, requests: Sequence[Request], now_ns: int) -> list[tuple[Request, ProxyError]]:
+        refused = []
+        for request in requests:
+            if not self._bounds.take(request.count, request.size_bytes):
+                request.state = State.DONE
+                refusal = self._bounds.refusal(request.count, request.size_bytes, self.drain_rate, now_ns)
+                refused.append((request, refusal))
+        return refused
+
+    def take(self, lane: Lane, size: int) -> tuple[list[Member], int]:
+        """Members for a batch of at most ``size`` instances (more, if a single one has more), and their instances."""
+        members = lane.take(size)
+        instances = sum([member.count for member in members])
+        self._release(instances, sum([member.size_bytes for member in members]))
+        return members, instances
+
+    def withdraw(self, member: Member) -> None:
+        """``member``, queued until now, goes without having been taken; its state must say so already."""
+        self.lanes.leave(member)
+        self._release(member.count, member.size_bytes)
+
+    def _release(self, instances: int, size_bytes: int) -> None:
+        self.instances -= instances
+        self.size_bytes -= size_bytes
+        self._bounds.release(instances, size_bytes)
+
+
+def _measure(requests: Sequence[Request]) -> tuple[list[int], int]:
+    return [request.count for request in requests], sum([request.size_bytes for request in requests])
+
+
+def _split_large(requests: Sequence[Request], split_size: int) -> Iterator[Member]:
+    for request in requests:
+        if request.count > split_size:
+            yield from split(request, split_size)
+        else:
+            yield request
