@@ -7,13 +7,13 @@ document, section 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from mlproxy.engine.admission import QueueBounds
 from mlproxy.engine.again import Again
 from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
-from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure
+from mlproxy.engine.events import Answered, Arrived, Cancelled, Drain, Event, Failed, Failure, Pods
 from mlproxy.engine.failure import (
     ExtraCallBudget,
     is_about_the_call,
@@ -22,7 +22,7 @@ from mlproxy.engine.failure import (
     retry_pause_ns,
     to_error,
 )  # fmt: skip
-from mlproxy.engine.lane import LaneTable
+from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies import Flush, Policy, WaitUntil
 from mlproxy.engine.queue import Queue
 from mlproxy.engine.request import Batch, Member, Part, Request, State
@@ -57,19 +57,20 @@ class Engine:
         for event in events:
             match event:
                 case Arrived(requests):
-                    for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns):
-                        commands.append(Reject(request, refusal))
+                    self._arrive(requests, now_ns)
+                case Pods(ready):
+                    self._policy.observe_pods(ready)
                 case Answered(batch):
                     self._answered(event, batch, now_ns)
                 case Failed(batch, failure):
                     self._failed(batch, failure, now_ns)
                 case Cancelled(request):
                     if request.state is not State.DONE:
-                        self._withdraw(request)
+                        self._withdraw(request, now_ns)
                 case Drain():
                     self._draining = True
         for request in self._queue.deadlines.expired(now_ns):
-            self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"))
+            self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"), now_ns)
         self._wakeup_ns = None
         self._dispatch(now_ns)
         return commands
@@ -111,6 +112,12 @@ class Engine:
             **self._policy.statistics(),
         }
 
+    def _arrive(self, requests: Sequence[Request], now_ns: int) -> None:
+        before = self._queue.instances
+        for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns):
+            self._commands.append(Reject(request, refusal))
+        self._policy.observe_arrivals(self._queue.instances - before, now_ns)
+
     # --- outcomes --------------------------------------------------------------------------------------------
 
     def _answered(self, event: Answered, batch: Batch, now_ns: int) -> None:
@@ -118,7 +125,7 @@ class Engine:
             detail = f"the backend answered {event.items} items for {batch.instances} instances"
             self._failed(batch, Failure("contract", detail), now_ns)
             return
-        if not self._settle(batch, succeeded=True, now_ns=now_ns):
+        if not self._settle(batch, None, now_ns):
             return
         self._queue.drain_rate.record(batch.instances, now_ns)
         first, answers, reply, in_flight, done = 0, [], event.reply, State.IN_FLIGHT, State.DONE
@@ -135,7 +142,7 @@ class Engine:
             self._commands.append(Complete(batch, answers))
 
     def _failed(self, batch: Batch, failure: Failure, now_ns: int) -> None:
-        if not self._settle(batch, succeeded=False, now_ns=now_ns):
+        if not self._settle(batch, failure, now_ns):
             return
         members = [member for member in batch.members if member.state is State.IN_FLIGHT]
         if may_help(failure, batch) and batch.attempt < self._retry_attempts and self._budget.spend(1):
@@ -149,7 +156,7 @@ class Engine:
             return
         own = is_about_the_call(failure) or (failure.kind == "status" and len(members) == 1)
         for member in members:
-            self._fail(member.owner, failure if own else to_error(failure))
+            self._fail(member.owner, failure if own else to_error(failure), now_ns)
 
     def _send_again(
         self, members: list[Member], batch: Batch, failure: Failure, not_before_ns: int, *,
@@ -166,20 +173,20 @@ class Engine:
                 self._queue.deadlines.watch(member.owner)
         self._again.push(again, not_before_ns)
 
-    def _settle(self, batch: Batch, *, succeeded: bool, now_ns: int) -> bool:
+    def _settle(self, batch: Batch, failure: Failure | None, now_ns: int) -> bool:
         """The call of ``batch`` ended; False when nobody knows it any more (it was aborted)."""
         if batch not in self._in_flight:
             return False
         self._in_flight.discard(batch)
-        self._policy.observe_outcome(batch, succeeded, now_ns)
-        if succeeded and not batch.first_call:
+        self._policy.observe_outcome(batch, failure, now_ns)
+        if failure is None and not batch.first_call:
             self._budget.refund()
         return True
 
-    def _fail(self, request: Request, outcome: ProxyError | Failure) -> None:
+    def _fail(self, request: Request, outcome: ProxyError | Failure, now_ns: int) -> None:
         if request.state is State.DONE:
             return
-        self._withdraw(request)
+        self._withdraw(request, now_ns)
         if isinstance(outcome, Failure):
             self._commands.append(Relay(request, outcome))
         else:
@@ -187,21 +194,21 @@ class Engine:
 
     # --- departures ------------------------------------------------------------------------------------------
 
-    def _withdraw(self, request: Request) -> None:
+    def _withdraw(self, request: Request, now_ns: int) -> None:
         """Take every trace of an unanswered request out of lanes and batches, and mark it done."""
         members: Iterable[Member] = request.parts or (request,)
         states = [(member, member.state) for member in members]
         request.state = State.DONE
         for member, state in states:
             member.state = State.DONE
-            if state is State.QUEUED:
-                self._queue.withdraw(member)
+            if state < State.AGAIN:
+                self._queue.withdraw(member, state)
             elif state is not State.DONE:
-                self._leave_batch(member)
+                self._leave_batch(member, now_ns)
         if all(state < State.IN_FLIGHT for _, state in states):
             request.release()
 
-    def _leave_batch(self, member: Member) -> None:
+    def _leave_batch(self, member: Member, now_ns: int) -> None:
         # Rare (a caller left, or a split request failed) and the batches are few: a search beats a field that the
         # hot path would have to set on every request.
         for batch in [*self._in_flight, *self._again]:
@@ -209,7 +216,7 @@ class Engine:
                 batch.live -= 1
                 if not batch.live and batch in self._in_flight:
                     self._in_flight.discard(batch)
-                    self._policy.observe_abort(batch)
+                    self._policy.observe_abort(batch, now_ns)
                     self._commands.append(Abort(batch))
 
     # --- dispatch --------------------------------------------------------------------------------------------
@@ -238,10 +245,10 @@ class Engine:
             if lane is None or not self._draining or len(self._in_flight) >= self._policy.inflight_limit():
                 self._wake_at(decision.due_ns)
                 return None
-            decision = Flush(lane, self._policy.size_cap, "drain")
+            decision = Flush(lane, self._policy.size_cap, "drain", self._policy.size_cap)
         if decision is None:
             return None
-        members, instances = self._queue.take(decision.lane, decision.size)
+        members, instances = self._queue.take(decision.lane, decision.size, decision.late_size)
         self._budget.earn()
         return Batch(next(self._batch_ids), decision.lane.key, members, instances, decision.reason)
 

@@ -65,4 +65,11 @@ class Drain:
     """Nothing more will arrive: send what waits, without waiting for company."""
 
 
-Event: TypeAlias = Arrived | Cancelled | Answered | Failed | Drain
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The backend has ``ready`` pods, says somebody who knows."""
+
+    ready: int
+
+
+Event: TypeAlias = Arrived | Cancelled | Answered | Failed | Drain | Pods

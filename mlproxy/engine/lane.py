@@ -1,4 +1,4 @@
-"""Lanes: queues of members that may share a batch, earliest due first. **Pure.**
+"""A lane: a queue of members that may share a batch, earliest due first. **Pure.**
 
 A member is *due* at its caller's deadline or when the objective's latency is over, whichever comes first: a caller that
 would wait for longer (Envoy announces 15 s for every request) does not loosen the objective.
@@ -6,12 +6,9 @@ would wait for longer (Envoy announces 15 s for every request) does not loosen t
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from itertools import groupby
-from operator import attrgetter
 
 from mlproxy.engine.request import Member, State
 from mlproxy.units import NS_PER_MS
@@ -20,28 +17,30 @@ from mlproxy.units import NS_PER_MS
 NEARLY_IN_ORDER_NS = NS_PER_MS
 NEVER_NS = 2**63
 
-_lane_key = attrgetter("lane_key")
-
 
 class Lane:
     """Compatible members, taken in the order in which they are due.
 
     Those without a deadline of their own are due in the order of arrival and stand in a deque; only the others need a
-    heap. A member that left before its turn stays, no longer queued, until it is at the head: leaving is O(1).
+    heap. A member that left before its turn stays, no longer queued, until it is at the head: leaving is O(1). Members
+    that can no longer be answered in time may be put aside; those are counted and taken apart from the others.
     """
 
     __slots__ = (
-        "_in_order", "_last_arrived_ns", "_others", "_pushed", "_slo_ns", "instances", "key", "listed_ns", "sequence",
+        "_in_order", "_last_arrived_ns", "_late", "_others", "_pushed", "_slo_ns", "instances", "key", "late_instances",
+        "listed_ns", "sequence",
     )  # fmt: skip
 
     def __init__(self, key: bytes, slo_ns: int, sequence: int) -> None:
         self.key = key
         self.instances = 0
+        self.late_instances = 0
         self.sequence = sequence
         self.listed_ns = NEVER_NS  #: where `LaneTable` has it in its order
         self._slo_ns = slo_ns
         self._in_order: deque[Member] = deque()
         self._others: list[tuple[int, int, Member]] = []
+        self._late: deque[Member] = deque()
         self._pushed = 0  # makes entries comparable without comparing members
         self._last_arrived_ns = 0
 
@@ -85,9 +84,36 @@ class Lane:
             return in_order[0].arrived_ns + self._slo_ns if in_order else None
         return min(others[0][0], in_order[0].arrived_ns + self._slo_ns) if in_order else others[0][0]
 
-    def leave(self, member: Member) -> None:
-        """``member`` goes without having been taken; it must not be queued any more."""
-        self.instances -= member.count
+    def leave(self, member: Member, *, late: bool) -> None:
+        """``member`` goes without having been taken; its state must say so already."""
+        if late:
+            self.late_instances -= member.count
+        else:
+            self.instances -= member.count
+
+    def put_aside(self, is_hopeless: Callable[[Member, int], bool]) -> None:
+        """Put the most urgent members aside for as long as ``is_hopeless`` says so of them and of when they are due."""
+        while (due_ns := self.due_ns) is not None and is_hopeless(member := self._head(due_ns), due_ns):
+            self._pop(due_ns)
+            member.state = State.LATE
+            self.instances -= member.count
+            self.late_instances += member.count
+            self._late.append(member)
+
+    def take_late(self, max_instances: int, *, at_least_one: bool) -> list[Member]:
+        """Pop what was put aside, the first first, while it fits into ``max_instances``."""
+        taken: list[Member] = []
+        late, room = self._late, max_instances
+        while late:
+            member = late[0]
+            if member.state is State.LATE:
+                if member.count > room and (taken or not at_least_one):
+                    break
+                taken.append(member)
+                room -= member.count
+            late.popleft()
+        self.late_instances -= max_instances - room
+        return taken
 
     def take(self, max_instances: int) -> list[Member]:
         """Pop whole members, the most urgent first, while they fit into ``max_instances``; always at least one."""
@@ -115,92 +141,20 @@ class Lane:
     def _take_merged(self, room: int) -> list[Member]:
         taken: list[Member] = []
         while (due_ns := self.due_ns) is not None:
-            others = self._others
-            from_others = bool(others) and others[0][0] == due_ns
-            member = others[0][2] if from_others else self._in_order[0]
+            member = self._head(due_ns)
             if member.count > room and taken:
                 break
             taken.append(member)
             room -= member.count
-            if from_others:
-                heappop(others)
-            else:
-                self._in_order.popleft()
+            self._pop(due_ns)
         return taken
 
+    def _head(self, due_ns: int) -> Member:
+        others = self._others
+        return others[0][2] if others and others[0][0] == due_ns else self._in_order[0]
 
-class LaneTable:
-    """The lanes of an endpoint, in the order in which their most urgent members are due.
-
-    Each lane stands once in a sorted list. What leaves a lane can only make its place too early: `in_order` then
-    corrects it, and drops lanes that have become empty. What comes is placed at once.
-    """
-
-    def __init__(self, slo_ns: int, full_from: int) -> None:
-        self.slo_ns = slo_ns
-        self._lanes: dict[bytes, Lane] = {}
-        self._order: list[tuple[int, int, Lane]] = []
-        self._sequence = 0  # makes entries comparable without comparing lanes
-        self._full: dict[Lane, None] = {}  # lanes at the size cap, in the order they got there
-        self._full_from = full_from
-
-    def __len__(self) -> int:
-        return len(self._lanes)
-
-    def append(self, members: Iterable[Member]) -> None:
-        """Queue ``members``, each in the lane of its key."""
-        for key, of_lane in groupby(members, _lane_key):
-            lane = self._lanes.get(key) or self._make(key)
-            due_ns = lane.append(of_lane)
-            if due_ns < lane.listed_ns:
-                self._place(lane, due_ns)
-            if lane.instances >= self._full_from:
-                self._full[lane] = None
-
-    def leave(self, member: Member) -> None:
-        """A queued member goes without having been taken."""
-        self._lanes[member.lane_key].leave(member)
-
-    def in_order(self) -> Iterator[Lane]:
-        """The lanes, most urgent first. To be given up as soon as one of them changes."""
-        order, position = self._order, 0
-        while position < len(order):
-            listed_ns, _, lane = order[position]
-            due_ns = lane.due_ns
-            if due_ns is None:
-                del order[position]
-                del self._lanes[lane.key]
-                self._full.pop(lane, None)
-            elif due_ns > listed_ns:
-                self._place(lane, due_ns)
-            else:
-                yield lane
-                position += 1
-
-    def first(self) -> Lane | None:
-        """The lane with the most urgent member."""
-        return next(self.in_order(), None)
-
-    def full(self, size_cap: int) -> Lane | None:
-        """A lane with at least ``size_cap`` instances: the one that has been so for longest."""
-        if size_cap < self._full_from:
-            self._full = {lane: None for _, _, lane in self._order if lane.instances >= size_cap}
-        self._full_from = size_cap
-        while self._full:
-            lane = next(iter(self._full))
-            if lane.instances >= size_cap:
-                return lane
-            del self._full[lane]
-        return None
-
-    def _make(self, key: bytes) -> Lane:
-        self._sequence += 1
-        lane = self._lanes[key] = Lane(key, self.slo_ns, self._sequence)
-        return lane
-
-    def _place(self, lane: Lane, due_ns: int) -> None:
-        order = self._order
-        if lane.listed_ns != NEVER_NS:
-            del order[bisect_left(order, (lane.listed_ns, lane.sequence, lane))]
-        lane.listed_ns = due_ns
-        insort(order, (due_ns, lane.sequence, lane))
+    def _pop(self, due_ns: int) -> None:
+        if self._others and self._others[0][0] == due_ns:
+            heappop(self._others)
+        else:
+            self._in_order.popleft()

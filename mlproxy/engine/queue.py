@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from mlproxy.engine.admission import DrainRate, QueueBounds
 from mlproxy.engine.deadlines import Deadlines
-from mlproxy.engine.lane import Lane, LaneTable
+from mlproxy.engine.lane import Lane
+from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.request import Member, Request, State, split
 from mlproxy.errors import ProxyError
 
@@ -59,16 +60,21 @@ class Queue:
                 refused.append((request, refusal))
         return refused
 
-    def take(self, lane: Lane, size: int) -> tuple[list[Member], int]:
-        """Members for a batch of at most ``size`` instances (more, if a single one has more), and their instances."""
-        members = lane.take(size)
+    def take(self, lane: Lane, size: int, late_size: int) -> tuple[list[Member], int]:
+        """Members for a batch of at most ``size`` instances (more, if a single one has more), and their instances.
+
+        At most ``late_size`` instances of those that were put aside come behind them.
+        """
+        members = lane.take(size) if size else []
+        if late_size:
+            members += lane.take_late(late_size, at_least_one=not members)
         instances = sum([member.count for member in members])
         self._release(instances, sum([member.size_bytes for member in members]))
         return members, instances
 
-    def withdraw(self, member: Member) -> None:
-        """``member``, queued until now, goes without having been taken; its state must say so already."""
-        self.lanes.leave(member)
+    def withdraw(self, member: Member, state: State) -> None:
+        """``member``, in ``state`` until now, goes without having been taken; its own state must say so already."""
+        self.lanes.leave(member, late=state is State.LATE)
         self._release(member.count, member.size_bytes)
 
     def _release(self, instances: int, size_bytes: int) -> None:

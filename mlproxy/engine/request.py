@@ -19,17 +19,19 @@ import msgspec
 Piece: TypeAlias = tuple[Any, int, int]
 
 #: Why a batch left: at its size cap, at its latest instant, at once because nothing was in flight, because a slot was
-#: free, because nothing more will come, as one half of a batch that failed.
-FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split"]
+#: free, because nothing more will come, as one half of a batch that failed, early because the time it takes was paid
+#: for, or late already.
+FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split", "paced", "late"]
 
 
 class State(IntEnum):
     """Where a member is. Below `IN_FLIGHT` it waits."""
 
     QUEUED = 0
-    AGAIN = 1  #: its call failed, and another one is due
-    IN_FLIGHT = 2
-    DONE = 3  #: answered, rejected or cancelled: no further command names it
+    LATE = 1  #: queued, but whatever is done it will not be answered in time: those that can be go first
+    AGAIN = 2  #: its call failed, and another one is due
+    IN_FLIGHT = 3
+    DONE = 4  #: answered, rejected or cancelled: no further command names it
 
 
 class Request(msgspec.Struct, eq=False):

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlproxy.engine.lane import NEARLY_IN_ORDER_NS, LaneTable
+from mlproxy.engine.lane import NEARLY_IN_ORDER_NS
+from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.request import Request, State
 
 SLO_NS = 100_000_000
@@ -48,7 +49,7 @@ class LanesMachine(RuleBasedStateMachine):
     def leave(self, pick: int) -> None:
         request = self.waiting.pop(pick % len(self.waiting))
         request.state = State.DONE
-        self.lanes.leave(request)
+        self.lanes.leave(request, late=False)
 
     @precondition(lambda self: self.waiting)
     @rule(size=st.integers(1, 8))

@@ -1,0 +1,92 @@
+"""What a policy is asked and told. **Pure.**
+
+A policy answers one question, `Policy.choose`, about the lanes that wait; the engine owns queues, calls, retries and
+deadlines. Policies that learn also see what arrives, every dispatch and every outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, TypeAlias
+
+from mlproxy.engine.events import Failure
+from mlproxy.engine.lane import Lane
+from mlproxy.engine.lane_table import LaneTable
+from mlproxy.engine.request import Batch, FlushReason
+
+
+class Flush(NamedTuple):
+    """Close a batch of ``lane`` now: at most ``size`` instances, and ``late_size`` of those that were put aside."""
+
+    lane: Lane
+    size: int
+    reason: FlushReason
+    late_size: int = 0
+
+
+class WaitUntil(NamedTuple):
+    """Nothing leaves before ``due_ns``, unless something happens."""
+
+    due_ns: int
+
+
+Decision: TypeAlias = Flush | WaitUntil | None
+
+
+class Policy(Protocol):
+    """How one endpoint forms batches."""
+
+    @property
+    def name(self) -> str:
+        """As in the configuration."""
+
+    @property
+    def size_cap(self) -> int:
+        """Instances at which a lane is full and need not wait, whatever its age."""
+
+    @property
+    def split_size(self) -> int | None:
+        """Requests of more instances are split into parts of at most this many; None: never split."""
+
+    def inflight_limit(self) -> int:
+        """Slots: calls that the backend may have at once."""
+
+    def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
+        """The next batch, or until when to wait; None when only an event can change anything."""
+
+    def observe_arrivals(self, instances: int, now_ns: int) -> None:
+        """So many instances were let in, at once."""
+
+    def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
+        """``batch`` left."""
+
+    def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+        """The call of ``batch`` ended, with an answer if there is no ``failure``."""
+
+    def observe_abort(self, batch: Batch, now_ns: int) -> None:
+        """The call of ``batch`` was given up: nobody waits for it any more."""
+
+    def observe_pods(self, ready: int) -> None:
+        """Somebody who knows says how many pods the backend has."""
+
+    def statistics(self) -> Mapping[str, float]:
+        """State that explains the decisions."""
+
+
+class Unlearning:
+    """For policies that do not learn: whatever happens is nothing to them."""
+
+    def observe_arrivals(self, instances: int, now_ns: int) -> None:
+        """Nothing."""
+
+    def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
+        """Nothing."""
+
+    def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+        """Nothing."""
+
+    def observe_abort(self, batch: Batch, now_ns: int) -> None:
+        """Nothing."""
+
+    def observe_pods(self, ready: int) -> None:
+        """Nothing."""

@@ -1,0 +1,152 @@
+"""Deadline-driven, paced batching: meets the objective with as few pods as the traffic allows. **Pure.**
+
+A batch leaves at the last moment that its most urgent request allows, judged by what calls have taken so far; earlier
+only when the pods that are needed anyway can do it. No more calls are in flight than pods are ready, so that requests
+wait here, where waiting costs nothing and lets batches grow; a bounded few more when the load shows that pods are
+missing, so that an autoscaler sees it. docs/controller.md explains the rules and where they come from.
+"""
+
+from __future__ import annotations
+
+from mlproxy.engine.events import Failure
+from mlproxy.engine.lane import NEVER_NS, Lane
+from mlproxy.engine.lane_table import LaneTable
+from mlproxy.engine.policies.policy import Decision, Flush, WaitUntil
+from mlproxy.engine.request import Batch, FlushReason
+from mlproxy.engine.slo.controller import NETWORK_NS, Controller
+from mlproxy.engine.slo.pods import Pods
+from mlproxy.units import NS_PER_MS
+
+#: A batch that left later than this after its latest instant was held up.
+HELD_UP_NS = 2 * NS_PER_MS
+
+
+class SloBatching:
+    """The policy ``slo``. ``paced`` off: every batch leaves as late as it may, for bills by busy time."""
+
+    name = "slo"
+
+    def __init__(self, slo_ns: int, miss_target: float, max_size: int, pods: Pods, *, paced: bool = True) -> None:
+        self.split_size: int | None = max_size
+        self.controller = Controller(slo_ns, miss_target, max_size, pods)
+        self._paced = paced
+        self._held_up = False  # the batch that was chosen last
+
+    def __repr__(self) -> str:
+        return f"<SloBatching {self.controller!r}>"
+
+    @property
+    def size_cap(self) -> int:
+        return self.controller.size_cap
+
+    def inflight_limit(self) -> int:
+        return self.controller.slot_limit
+
+    # --- the decision --------------------------------------------------------------------------------------------
+
+    def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
+        controller = self.controller
+        controller.advance(now_ns)
+        first = self._first_in_time(lanes, now_ns)
+        late = None if first is not None else lanes.late()
+        if first is None and late is None:
+            return None
+        if controller.breaker.probing and (in_flight or now_ns < controller.breaker.next_probe_ns):
+            return None if in_flight else WaitUntil(controller.breaker.next_probe_ns)
+        must_leave_ns = self._latest_ns(first) if first is not None else now_ns
+        has_slot = in_flight < controller.slot_limit
+        if not has_slot and now_ns < must_leave_ns:
+            return WaitUntil(must_leave_ns)
+        if not has_slot and in_flight >= controller.overshoot_limit(lanes.waiting_instances):
+            return WaitUntil(controller.demand.next_tick_ns)
+        if late is not None:
+            return self._flush_late(late)
+        assert first is not None
+        return self._choose_lane(lanes, first, has_slot, now_ns)
+
+    def _first_in_time(self, lanes: LaneTable, now_ns: int) -> Lane | None:
+        """The most urgent lane, after those members have been put aside that can no longer be answered in time."""
+        first, is_hopeless = lanes.first(), self.controller.is_hopeless
+        longest_ns = self.controller.service.mean_ns(self.controller.size_cap) + NETWORK_NS
+        if first is None or first.listed_ns - now_ns > longest_ns:
+            return first
+        lanes.put_aside(lambda member, due_ns: is_hopeless(member.count, due_ns, now_ns))
+        return lanes.first()
+
+    def _choose_lane(self, lanes: LaneTable, first: Lane, has_slot: bool, now_ns: int) -> Decision:
+        controller, cap, wake_ns = self.controller, self.size_cap, NEVER_NS
+        longest_lead_ns = controller.lead_ns(cap)
+        for lane in lanes.in_order():
+            if lane.listed_ns - longest_lead_ns >= wake_ns:
+                break  # neither this lane nor those behind it must leave before one that was seen
+            latest_ns = self._latest_ns(lane)
+            if now_ns >= latest_ns:
+                return self._flush(lane, "full" if lane.instances >= cap else "deadline", now_ns)
+            wake_ns = min(wake_ns, latest_ns)
+        full = lanes.full(cap)
+        if full is not None:
+            return self._flush(full, "full", now_ns)
+        size = min(first.instances, cap)
+        if self._paced and controller.paid(size):
+            return self._flush(first, "paced", now_ns)
+        late = lanes.late()
+        if late is not None and has_slot:
+            return self._flush_late(late)
+        return WaitUntil(min(wake_ns, controller.paid_at_ns(size, now_ns)) if self._paced else wake_ns)
+
+    def _latest_ns(self, lane: Lane) -> int:
+        return lane.listed_ns - self.controller.lead_ns(min(lane.instances, self.size_cap))
+
+    def _flush(self, lane: Lane, reason: FlushReason, now_ns: int) -> Flush:
+        self._held_up = now_ns > self._latest_ns(lane) + HELD_UP_NS
+        late_size, cap = 0, self.size_cap
+        if lane.late_instances and lane.instances < cap:
+            in_time = self.controller.service.most_within(lane.listed_ns - now_ns, cap)
+            late_size = max(0, in_time - lane.instances)
+        return Flush(lane, cap, reason, late_size)
+
+    def _flush_late(self, lane: Lane) -> Flush:
+        self._held_up = True
+        return Flush(lane, 0, "late", self.size_cap)
+
+    # --- what happens --------------------------------------------------------------------------------------------
+
+    def observe_arrivals(self, instances: int, now_ns: int) -> None:
+        self.controller.arrived(instances, now_ns)
+
+    def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
+        self.controller.left(batch, now_ns, held_up=self._held_up)
+
+    def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+        self.controller.came_back(batch, failure, now_ns)
+
+    def observe_abort(self, batch: Batch, now_ns: int) -> None:
+        self.controller.given_up(batch, now_ns)
+
+    def observe_pods(self, ready: int) -> None:
+        self.controller.pods.told(ready)
+
+    def statistics(self) -> dict[str, float]:
+        controller = self.controller
+        service, demand, feedback = controller.service, controller.demand, controller.feedback
+        return {
+            "size_cap": controller.size_cap,
+            "slots": controller.slots,
+            "slots_needed": demand.slots,
+            "tokens_ns": controller.tokens.value_ns,
+            "token_rate": controller.rate,
+            "base_ns": service.mean.base_ns,
+            "slope_ns": service.mean.slope_ns,
+            "level": service.mean.level,
+            "calls_learned": service.mean.samples,
+            "load_slow": demand.slow,
+            "load_middle": demand.middle,
+            "load_fast": demand.fast,
+            "load_peak": demand.peak,
+            "reserve": feedback.reserve,
+            "tolerance": feedback.tolerance,
+            "model_misses": feedback.model_misses,
+            "capacity_misses": feedback.capacity_misses,
+            "slo_infeasible": float(controller.infeasible),
+            "probing": float(controller.breaker.probing),
+        }

@@ -1,0 +1,37 @@
+"""Whether the backend is worth a full load: after failures in a row one call at a time asks. **Pure.**"""
+
+from __future__ import annotations
+
+from mlproxy.engine.events import Failure
+from mlproxy.units import NS_PER_S
+
+FAILURES_TO_PROBE, PROBE_EVERY_NS = 5, NS_PER_S
+
+
+class Breaker:
+    """Counts failures that say nothing about the instances: nobody there, no answer, an error of the server's own."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._failed_ns = 0
+
+    def __repr__(self) -> str:
+        return f"<Breaker {'probing' if self.probing else 'closed'}: {self._failures} failures in a row>"
+
+    @property
+    def probing(self) -> bool:
+        """One call at a time, one a second."""
+        return self._failures >= FAILURES_TO_PROBE
+
+    @property
+    def next_probe_ns(self) -> int:
+        """While probing: not before then."""
+        return self._failed_ns + PROBE_EVERY_NS
+
+    def observe(self, failure: Failure | None, now_ns: int) -> None:
+        """A call ended."""
+        if failure is None or (failure.kind == "status" and failure.status < 500):
+            self._failures = 0
+        else:
+            self._failures += 1
+            self._failed_ns = now_ns
