@@ -32,6 +32,11 @@ class Lane:
             members.popleft()
         return members[0] if members else None
 
+    @property
+    def newest_arrived_ns(self) -> int:
+        """When the youngest member arrived. The lane must not be empty."""
+        return self._members[-1].arrived_ns
+
     def append(self, member: Member) -> None:
         """Queue ``member``."""
         self._members.append(member)
