@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from mlproxy.engine.concurrency import ConcurrencyMeter
 from mlproxy.simulate.call import Call, Place
 from mlproxy.simulate.fleet import Fleet, Pod
 from mlproxy.simulate.model import Model
+from mlproxy.simulate.reports import ConcurrencyReports
 from mlproxy.simulate.settings import ClusterSettings
 from mlproxy.simulate.timeline import Timeline
 
@@ -40,11 +40,12 @@ class Activator:
         self._gave_up = 0  # of those in the queue
         self._offers: list[tuple[float, int, Pod]] = []
         self._turn = 0
-        self.meter = ConcurrencyMeter(0)
+        self.reports = ConcurrencyReports()
+        self._meter = self.reports.meter
         self.fleet = Fleet(settings, timeline, seed + 1, self._pod_ready)
 
     def __repr__(self) -> str:
-        return f"<Activator: {self.waiting} waiting, {self.meter.current} under way, {self.fleet!r}>"
+        return f"<Activator: {self.waiting} waiting, {self._meter.current} under way, {self.fleet!r}>"
 
     @property
     def waiting(self) -> int:
@@ -57,7 +58,7 @@ class Activator:
             call.failed = True
             self._on_done(call)
             return
-        self.meter.change(1, self._timeline.now_ns)
+        self._meter.change(1, self._timeline.now_ns)
         if self._limit:
             pod = self._free_pod()
             if pod is None:
@@ -74,7 +75,7 @@ class Activator:
         call.abandoned = True
         self._gave_up += call.place is Place.ACTIVATOR
         if call.place in (Place.ACTIVATOR, Place.POD):
-            self.meter.change(-1, self._timeline.now_ns)
+            self._meter.change(-1, self._timeline.now_ns)
 
     def _wait(self, call: Call) -> None:
         call.place = Place.ACTIVATOR
@@ -151,7 +152,7 @@ class Activator:
     def _finished(self, finished: tuple[Pod, Call]) -> None:
         pod, call = finished
         now_ns = self._timeline.now_ns
-        self.meter.change(-1, now_ns)
+        self._meter.change(-1, now_ns)
         call.place = Place.DONE
         call.failed = self._model.fails(now_ns)
         self._on_done(call)

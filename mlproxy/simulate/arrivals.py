@@ -28,6 +28,11 @@ class Poisson(NamedTuple):
 
     per_second: float
 
+    @property
+    def peak_per_second(self) -> float:
+        """The highest rate."""
+        return self.per_second
+
     def segments(self, duration_ns: int, rng: np.random.Generator) -> Iterator[Segment]:
         """The rate until ``duration_ns``."""
         yield Segment(0, duration_ns, self.per_second)
@@ -40,6 +45,11 @@ class Switching(NamedTuple):
     high_per_second: float
     low_mean_ns: int
     high_mean_ns: int
+
+    @property
+    def peak_per_second(self) -> float:
+        """The highest rate."""
+        return max(self.low_per_second, self.high_per_second)
 
     def segments(self, duration_ns: int, rng: np.random.Generator) -> Iterator[Segment]:
         """The rates until ``duration_ns``."""
@@ -54,6 +64,11 @@ class Steps(NamedTuple):
     """Rates that hold from an instant on; none before the first."""
 
     changes: tuple[tuple[int, float], ...]  #: (from_ns, per_second), in order
+
+    @property
+    def peak_per_second(self) -> float:
+        """The highest rate."""
+        return max(per_second for _, per_second in self.changes)
 
     def segments(self, duration_ns: int, rng: np.random.Generator) -> Iterator[Segment]:
         """The rates until ``duration_ns``."""

@@ -44,8 +44,6 @@ class Cluster:
         self._windows = ScalingWindows(spec)
         self._zero = ScaleToZero(spec.stable_window_ns, settings.scale_to_zero_grace_ns)
         self._proxying_since_ns: int | None = 0
-        self._reporting = False
-        self._already_reported = 0
         timeline.at(REPORT_NS, self._every_second)
 
     def __repr__(self) -> str:
@@ -64,7 +62,9 @@ class Cluster:
     def receive(self, call: Call) -> None:
         """``call`` came from the proxy."""
         if not call.abandoned:
-            self._first_of_idle_revision()
+            at_once = self._activator.reports.first_call(self._timeline.now_ns)
+            if at_once is not None:
+                self._poke(at_once)
             self._activator.receive(call)
 
     def give_up(self, call: Call) -> None:
@@ -73,22 +73,17 @@ class Cluster:
 
     # --- autoscaling -----------------------------------------------------------------------------------------
 
-    def _first_of_idle_revision(self) -> None:
-        """The first call of an idle revision is reported at once, and deducted from the next report."""
-        if not self._reporting:
-            self._reporting, self._already_reported = True, 1
-            self._activator.meter.report(self._timeline.now_ns)
-            self._windows.record(self._timeline.now_ns, 1.0)
-            if self.fleet.size == 0:
-                self._tick()
+    def _poke(self, concurrency: float) -> None:
+        """A report out of turn; from zero pods it is acted on at once."""
+        self._windows.record(self._timeline.now_ns, concurrency)
+        if self.fleet.size == 0:
+            self._tick()
 
     def _every_second(self, _: None) -> None:
         now_ns = self._timeline.now_ns
-        if self._reporting:
-            mean = self._activator.meter.report(now_ns)
-            self._windows.record(now_ns, max(0.0, mean - self._already_reported))
-            self._already_reported = 0
-            self._reporting = mean > 0
+        concurrency = self._activator.reports.report(now_ns)
+        if concurrency is not None:
+            self._windows.record(now_ns, concurrency)
         if self.fleet.ready:  # ready pods are asked too; what came through the activator they do not count
             self._windows.record(now_ns, 0.0)
         if now_ns % TICK_NS == 0:

@@ -39,7 +39,7 @@ def parse_fault(text: str) -> Fault:
     """A fault as the command line writes it. ValueError with a sentence that helps."""
     kind, _, rest = text.partition(":")
     if kind not in FAULT_FORMS:
-        raise ValueError(f"{kind!r} is not a fault{closest(kind, FAULT_FORMS)} Write {', '.join(FAULT_FORMS)}")
+        raise ValueError(f"{kind!r} is not one of {', '.join(FAULT_FORMS)}{closest(kind, FAULT_FORMS)}")
     match = _SHAPE.fullmatch(rest)
     if match is None or (match[2] is not None) != (kind == "outliers") or (match[3] is None and kind != "outliers"):
         raise ValueError(f"{text!r}: write {FAULT_FORMS[kind]}")

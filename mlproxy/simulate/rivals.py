@@ -91,6 +91,10 @@ class BentoCork(_OnePerReplica):
             return WaitUntil(now_ns + self._POLL_NS)
         return Flush(self.size_cap, "slot" if inflight else "idle")
 
+    def statistics(self) -> dict[str, float]:
+        learned = {"per_instance_ns": self._per_instance_ns, "mean_wait_ns": self._mean_wait_ns}
+        return {**super().statistics(), **learned}
+
     def observe_outcome(self, batch: Batch, succeeded: bool, now_ns: int) -> None:
         if not succeeded:
             return
