@@ -114,8 +114,8 @@ def _fashion() -> tuple[Point, ...]:
     return tuple(Point(size, mean_ms, p95_of(mean_ms, sigma[size])) for size, mean_ms in means_ms.items())
 
 
-#: The paper's three workloads. Means: the paper's repository, as far as they can be had today (docs/simulator.md says
-#: which are estimates). One call in 500 is an outlier.
+#: The paper's three workloads, rebuilt from what it published; docs/simulator.md says which numbers are estimates. One
+#: call in 500 is an outlier.
 BUILT_IN: dict[str, Table] = {
     "toxic": Table(_spread({1: 40.0, 10: 46.0, 20: 57.0, 50: 88.0, 100: 139.5}, 1.2), 0.002, (1.5, 4.5)),
     "iris": Table(_spread({1: 8.6, 20: 9.1, 100: 10.1}, 1.3), 0.002, (1.5, 4.5)),

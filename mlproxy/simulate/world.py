@@ -7,7 +7,6 @@ turn. It is asked for its next wake-up after each turn. Replies take the same wa
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
 
 import numpy as np
 
@@ -42,8 +41,6 @@ _CHUNK = 1 << 16
 #: What a request's body weighs against `limits.queue_bytes`.
 _BODY_BYTES = 64
 
-Turn: TypeAlias = list[Event]
-
 
 def simulate(scenario: Scenario) -> Outcome:
     """Run ``scenario`` to its end."""
@@ -68,7 +65,9 @@ class World:
         self._timeout_ns = scenario.proxy.endpoint.backend.timeout_ns
         self._calls: dict[Batch, Call] = {}
         self._by_deadline: deque[Call] = deque()
-        self._events: Turn = []
+        self._arrived: list[Request] = []
+        self._events: list[Event] = []
+        self._wakeup_ns = _NEVER
         self._engine = self._new_engine()
         self._timeline.at(scenario.warmup_ns, self._measurements.begin)
         self._timeline.at(scenario.duration_ns, self._measurements.end)
@@ -92,35 +91,37 @@ class World:
 
     def run(self) -> Outcome:
         """Until the last request of the trace has its answer."""
-        heap, events_at, engine = self._timeline.heap, self._timeline.happen, self._engine
-        duration_ns, wakeup_ns = self._scenario.duration_ns, _NEVER
-        for first in range(0, len(self._arrivals_ns) + 1, _CHUNK):
-            chunk: list[int] = self._arrivals_ns[first : first + _CHUNK].tolist()
-            last_chunk = first + _CHUNK > len(self._arrivals_ns)
-            index, size = 0, len(chunk)
-            while index < size or (last_chunk and not (engine.idle and self._timeline.now_ns > duration_ns)):
-                arrival_ns = chunk[index] if index < size else _NEVER
-                now_ns = min(arrival_ns, heap[0][0], wakeup_ns)
-                events_at(now_ns)
-                arrived = []
-                while index < size and chunk[index] == now_ns:
-                    arrived.append(Request(first + index, b"", 1, _BODY_BYTES, now_ns))
-                    index += 1
-                wakeup_ns = self._turn(arrived, now_ns, wakeup_ns)
-        return self._measurements.outcome(self._engine)
+        timeline, engine, duration_ns = self._timeline, self._engine, self._scenario.duration_ns
+        for first in range(0, len(self._arrivals_ns), _CHUNK):
+            self._let_arrive(first, self._arrivals_ns[first : first + _CHUNK].tolist())
+        while timeline.now_ns <= duration_ns or not engine.idle:
+            self._advance(min(timeline.heap[0][0], self._wakeup_ns))
+        return self._measurements.outcome(engine)
 
-    def _turn(self, arrived: list[Request], now_ns: int, wakeup_ns: int) -> int:
-        """Hand everything that happened to the engine and do what it says; return when it wants to be asked again."""
-        events = self._events
-        if arrived:
-            events.append(Arrived(arrived))
-        elif not events and now_ns < wakeup_ns:
-            return wakeup_ns
-        self._events = []
+    def _let_arrive(self, first: int, chunk: list[int]) -> None:
+        """Requests from number ``first`` on arrive at the instants in ``chunk``; all else happens until the last."""
+        heap, request_id = self._timeline.heap, first
+        for arrival_ns, following_ns in zip(chunk, [*chunk[1:], _NEVER], strict=True):
+            while heap[0][0] < arrival_ns or self._wakeup_ns < arrival_ns:
+                self._advance(min(heap[0][0], self._wakeup_ns))
+            self._arrived.append(Request(request_id, b"", 1, _BODY_BYTES, arrival_ns))
+            request_id += 1
+            if arrival_ns != following_ns:
+                self._advance(arrival_ns)
+
+    def _advance(self, now_ns: int) -> None:
+        """Everything that is planned for ``now_ns`` happens, and the engine takes one turn about it."""
+        self._timeline.happen(now_ns)
+        if self._arrived:
+            self._events.append(Arrived(self._arrived))
+            self._arrived = []
+        elif not self._events and now_ns < self._wakeup_ns:
+            return
+        events, self._events = self._events, []
         for command in self._engine.handle(events, now_ns):
             self._carry_out(command, now_ns)
         due_ns = self._engine.next_wakeup_ns()
-        return _NEVER if due_ns is None else max(due_ns, now_ns + 1)
+        self._wakeup_ns = _NEVER if due_ns is None else max(due_ns, now_ns + 1)
 
     def _carry_out(self, command: Command, now_ns: int) -> None:
         match command:
