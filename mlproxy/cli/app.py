@@ -1,20 +1,20 @@
-"""``mlproxy serve``, ``check`` and ``demo``. **Effects.**"""
+"""The commands: ``mlproxy serve``, ``check``, ``demo`` and ``simulate``. **Effects.**"""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlproxy import __version__
+from mlproxy.cli.refusal import refuse
+from mlproxy.cli.simulate import simulate
 
 if TYPE_CHECKING:
     from mlproxy.config import Configuration
-
-EXIT_BAD_CONFIGURATION = 2
 
 app = typer.Typer(
     name="mlproxy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -98,6 +98,9 @@ def demo() -> None:
     raise typer.Exit(main())
 
 
+app.command()(simulate)
+
+
 def _number(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdecimal() else text
 
@@ -107,17 +110,11 @@ def _load(path: Path | None, overrides: dict[str, object]) -> Configuration:
     from mlproxy.errors import ConfigurationError
 
     if path is None and "backend" not in overrides and not os.environ.get("MLPROXY_BACKEND"):
-        _refuse(["give -c FILE, or --backend URL for a single endpoint"], "mlproxy")
+        refuse(["give -c FILE, or --backend URL for a single endpoint"], "mlproxy")
     try:
         return load_configuration(path, os.environ, overrides)
     except ConfigurationError as error:
-        _refuse(error.problems, str(path) if path else "mlproxy")
-
-
-def _refuse(problems: list[str], where: str) -> NoReturn:
-    for problem in problems:
-        print(f"{where}: {problem}", file=sys.stderr)  # noqa: T201 - the command's answer
-    raise typer.Exit(EXIT_BAD_CONFIGURATION)
+        refuse(error.problems, str(path) if path else "mlproxy")
 
 
 def _check_workers_beside() -> None:

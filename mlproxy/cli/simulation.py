@@ -1,0 +1,207 @@
+"""What ``mlproxy simulate`` was asked for: its options as scenarios. **Effects**: reads traces and profiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from mlproxy.errors import ConfigurationError
+from mlproxy.simulate import ClusterSettings, Proxy, Scenario, proxy_for
+from mlproxy.simulate.arrivals import TRACE_FORMS, Trace, from_lines, parse_trace
+from mlproxy.simulate.faults import parse_fault
+from mlproxy.simulate.profiles import PROFILE_FORMS, Profile, parse_profile, table_from
+from mlproxy.units import NS_PER_S, format_duration, parse_duration
+
+T = TypeVar("T")
+
+#: How long generated traffic lasts when nothing is said.
+DEFAULT_DURATION_NS = 7200 * NS_PER_S
+#: Each takes 24 bytes.
+MOST_REQUESTS = 100_000_000
+#: Keys of the section `batching` that do something with policy none.
+_MEANT_FOR_NONE = "batching.max_inflight"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line as it was typed."""
+
+    trace: str
+    trace_step: str
+    max_rps: float | None
+    profile: str
+    slo: str
+    share: float
+    policies: tuple[str, ...]
+    changes: tuple[str, ...]
+    duration: str | None
+    warmup: str
+    seed: int
+    target: float
+    utilization: float
+    container_concurrency: int
+    cold_start: str
+    max_pods: int
+    min_scale: int
+    faults: tuple[str, ...]
+    keep_series: bool
+
+
+def scenarios_of(options: Options) -> dict[str, Scenario]:
+    """A scenario per policy. `ConfigurationError` has a line for every problem."""
+    reading = _Reading()
+    trace = reading.take("--trace", _trace, options, reading.take("--trace-step", parse_duration, options.trace_step))
+    profile = reading.take("--profile", _profile, options.profile)
+    faults = [reading.take("--fault", parse_fault, text) for text in options.faults]
+    duration_ns = reading.take("--duration", _duration_ns, options.duration, trace[1] if trace else None)
+    warmup_ns = reading.take("--warmup", _instant, options.warmup)
+    cluster = reading.take("--cold-start", _cluster, options)
+    changes = [change for text in options.changes if (change := reading.take("--set", _change, text)) is not None]
+    reading.problems += _cluster_problems(options)
+    if trace and duration_ns and trace[0].peak_per_second * duration_ns / NS_PER_S > MOST_REQUESTS:
+        reading.problems.append(f"--trace: more than {MOST_REQUESTS:,} requests; shorten --duration or lower the rate")
+    if duration_ns is not None and warmup_ns is not None and warmup_ns >= duration_ns:
+        length = format_duration(duration_ns)
+        reading.problems.append(f"--warmup: {options.warmup} leaves nothing of a run of {length} to measure")
+    proxies = {policy: reading.take("", _proxy, policy, options, cluster, changes) for policy in options.policies}
+    if reading.problems:
+        raise ConfigurationError(list(dict.fromkeys(reading.problems)))
+    assert trace
+    assert profile
+    assert cluster
+    return {
+        policy: Scenario(
+            trace=trace[0], profile=profile, proxy=proxy, cluster=cluster, duration_ns=duration_ns or 0,
+            warmup_ns=warmup_ns or 0, seed=options.seed, keep_series=options.keep_series,
+            faults=tuple(fault for fault in faults if fault),
+        )
+        for policy, proxy in proxies.items()
+        if proxy
+    }  # fmt: skip
+
+
+class _Reading:
+    """Reads one option after the other and keeps what was wrong, so that everything is said at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def take(self, option: str, read: Callable[..., T], *arguments: object) -> T | None:
+        """What ``read`` makes of the arguments, or None and a problem."""
+        try:
+            return read(*arguments)
+        except ConfigurationError as error:
+            self.problems += error.problems
+        except ValueError as error:
+            self.problems.append(f"{option}: {error}")
+        return None
+
+
+def _trace(options: Options, step_ns: int | None) -> tuple[Trace, int | None]:
+    """The trace and how long it lasts; None: for ever."""
+    generated = parse_trace(options.trace)
+    if generated is not None:
+        return generated, None
+    lines = [_number(index, line) for index, line in enumerate(_text(options.trace, TRACE_FORMS).split(), start=1)]
+    if not lines:
+        raise ValueError(f"{options.trace} is empty; a trace is one number per line")
+    if options.max_rps is not None and not 0 < options.max_rps < math.inf:
+        raise ValueError(f"--max-rps must be a number above 0, not {options.max_rps:g}")
+    return from_lines(lines, step_ns or NS_PER_S, options.max_rps)
+
+
+def _number(index: int, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise ValueError(f"number {index} is {text!r}; a trace is one number of 0 or more per line")
+    return number
+
+
+def _profile(text: str) -> Profile:
+    profile = parse_profile(text)
+    if profile is not None:
+        return profile
+    try:
+        return table_from(yaml.safe_load(_text(text, PROFILE_FORMS)))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _text(path: str, forms: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ValueError(f"{path!r} is not there; give {forms}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text: {error}") from error
+
+
+def _duration_ns(text: str | None, trace_ns: int | None) -> int:
+    """As long as the trace, unless ``text`` is shorter."""
+    known_ns = [ns for ns in (parse_duration(text) if text else None, trace_ns) if ns is not None]
+    duration_ns = min(known_ns, default=DEFAULT_DURATION_NS)
+    if duration_ns == 0:
+        raise ValueError(f"{text} is no time at all")
+    return duration_ns
+
+
+def _instant(text: str) -> int:
+    return 0 if text == "0" else parse_duration(text)
+
+
+def _cluster(options: Options) -> ClusterSettings:
+    low, dash, high = options.cold_start.partition("-")
+    cold_start_ns = (_instant(low), _instant(high if dash else low))
+    if cold_start_ns[0] > cold_start_ns[1]:
+        raise ValueError(f"{options.cold_start!r} ends below its beginning; write 2s-5s")
+    return ClusterSettings(
+        target=options.target, utilization=options.utilization, cold_start_ns=cold_start_ns,
+        container_concurrency=options.container_concurrency, max_pods=options.max_pods, min_scale=options.min_scale,
+    )  # fmt: skip
+
+
+def _cluster_problems(options: Options) -> Sequence[str]:
+    checks = (
+        (0.01 <= options.target < math.inf, f"--target: {options.target:g} is not from 0.01, which is Knative's least"),
+        (0 < options.utilization <= 1, f"--utilization: {options.utilization:g} is not a share above 0 and up to 1"),
+        (
+            0 <= options.container_concurrency <= 1000,
+            f"--container-concurrency: {options.container_concurrency} is not from 0 (no limit) to 1000",
+        ),
+        (options.max_pods >= 1, f"--max-pods: {options.max_pods} is less than 1"),
+        (options.min_scale >= 0, f"--min-scale: {options.min_scale} is less than 0"),
+        (
+            options.min_scale <= options.max_pods,
+            f"--min-scale: {options.min_scale} is more than --max-pods {options.max_pods}",
+        ),
+        (options.seed >= 0, f"--seed: {options.seed} is less than 0"),
+    )
+    return [problem for right, problem in checks if not right]
+
+
+def _change(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not (equals and key):
+        raise ValueError(f"{text!r} is not key=value; write batching.max_size=32")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r}: the value is not YAML") from error
+
+
+def _proxy(policy: str, options: Options, cluster: ClusterSettings | None, changes: list[tuple[str, object]]) -> Proxy:
+    if policy == "none" and len(options.policies) > 1:  # what is set is meant for those that it is compared with
+        changes = [
+            change for change in changes if not change[0].startswith("batching.") or change[0] == _MEANT_FOR_NONE
+        ]
+    return proxy_for(policy, slo=options.slo, share=options.share, cluster=cluster, changes=changes)

@@ -1,0 +1,94 @@
+"""What is simulated: traffic, model, cluster, policy, faults and a seed. **Pure.**"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlproxy.config import Configuration, Endpoint, Limits
+from mlproxy.config.problems import problems_of
+from mlproxy.errors import ConfigurationError
+from mlproxy.simulate.arrivals import Trace
+from mlproxy.simulate.faults import Fault
+from mlproxy.simulate.profiles import Profile
+from mlproxy.simulate.rivals import RIVALS
+from mlproxy.simulate.settings import ClusterSettings, Prices
+from mlproxy.units import NS_PER_S
+
+#: What `max_inflight: auto` means for policies that know no limit: the activator queues, not the proxy.
+NO_LIMIT = 1_000_000
+_NO_LIMIT_FOR = ("none", "aimd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """The proxy's configuration: one endpoint, and the limits that hold over all."""
+
+    policy: str  #: the configuration's, or one of `RIVALS`
+    endpoint: Endpoint
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One run. Two runs of equal scenarios are equal; the seed gives all policies the same arrivals."""
+
+    trace: Trace
+    profile: Profile
+    proxy: Proxy
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    faults: tuple[Fault, ...] = ()
+    prices: Prices = field(default_factory=Prices)
+    duration_ns: int = 7200 * NS_PER_S
+    warmup_ns: int = 300 * NS_PER_S
+    seed: int = 1
+    keep_series: bool = False  #: for plots
+
+
+def proxy_for(
+    policy: str, *, slo: str = "500ms", share: float = 0.99, cluster: ClusterSettings | None = None,
+    changes: Sequence[tuple[str, Any]] = (),
+) -> Proxy:  # fmt: skip
+    """The configuration that the proxy would run with. `ConfigurationError` names every problem.
+
+    ``changes`` are dotted keys of the endpoint, such as ``batching.max_size``, or of ``limits``.
+    """
+    document = _document(policy, slo, share, changes)
+    configuration = _validated(document)
+    if policy == "slo" and cluster is not None:
+        scaling = {
+            "kind": "knative", "target": cluster.target, "utilization": cluster.utilization,
+            "container_concurrency": cluster.container_concurrency,
+        }  # fmt: skip
+        document["endpoints"][0]["backend"].setdefault("scaling", scaling)
+        configuration = _validated(document)
+    return Proxy(policy=policy, endpoint=configuration.endpoints[0], limits=configuration.limits)
+
+
+def _document(policy: str, slo: str, share: float, changes: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    batching: dict[str, Any] = {"policy": "static" if policy in RIVALS else policy}
+    if policy in _NO_LIMIT_FOR:
+        batching["max_inflight"] = NO_LIMIT
+    endpoint: dict[str, Any] = {
+        "name": "simulated", "backend": {"urls": ["http://simulated"]}, "slo": {"latency": slo, "share": share},
+        "batching": batching,
+    }  # fmt: skip
+    document: dict[str, Any] = {"endpoints": [endpoint]}
+    for key, value in changes:
+        at = document if key.startswith("limits.") else endpoint
+        *parents, last = key.split(".")
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[last] = value
+    return document
+
+
+def _validated(document: dict[str, Any]) -> Configuration:
+    try:
+        return Configuration.model_validate(document)
+    except ValidationError as error:
+        problems = [problem.removeprefix("endpoints[0].") for problem in problems_of(error, document)]
+        raise ConfigurationError(problems) from error
