@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import setproctitle
 
-from mlproxy.config import Configuration
+from mlproxy.config import Configuration, advice
 from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
 from workers.launch import Launch
@@ -44,8 +44,10 @@ def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
     setproctitle.setproctitle("mlproxy: supervisor")
     configure_logging(configuration.logging.level, "supervisor")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for note in advice(configuration):
+        logger.warning("%s", note)
     workers = configuration.server.workers
-    count = worker_count() if workers == "auto" else workers
+    count = min(worker_count(), configuration.most_workers) if workers == "auto" else workers
     try:
         sockets = bind(configuration, count)
     except OSError as error:
