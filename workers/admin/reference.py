@@ -57,10 +57,7 @@ def _routes(paths: Mapping[str, Any]) -> Iterator[str]:
 
 def _answer(operation: Mapping[str, Any]) -> str:
     content = operation["responses"]["200"].get("content", {})
-    return ", ".join(
-        _type(media.get("schema", {})) if kind == "application/json" else escape(kind)
-        for kind, media in content.items()
-    )
+    return ", ".join(_type(media["schema"]) if "json" in kind else escape(kind) for kind, media in content.items())
 
 
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
