@@ -46,10 +46,8 @@ def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for note in advice(configuration):
         logger.warning("%s", note)
-    workers = configuration.server.workers
-    count = min(worker_count(), configuration.most_workers) if workers == "auto" else workers
     try:
-        sockets = bind(configuration, count)
+        sockets = bind(configuration, workers_of(configuration))
     except OSError as error:
         logger.error("%s", error.strerror)
         return 1
@@ -59,6 +57,12 @@ def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
     finally:
         supervisor.kill_all()
         sockets.close()
+
+
+def workers_of(configuration: Configuration) -> int:
+    """How many ingress workers to start; with auto never so many that one's share of the queue is below a body."""
+    workers = configuration.server.workers
+    return min(worker_count(), configuration.most_workers) if workers == "auto" else workers
 
 
 def make_slots(
