@@ -92,10 +92,13 @@ def _validated(
             break
         except ValidationError as error:
             found, clashes = findings_of(error, document), conflicts_of(error)
+            newly = {finding.path for finding in found} | {path for clash in clashes for path in clash.paths}
+            if newly <= broken:  # a defect of `mended`: better a traceback than a loop without end
+                raise
         findings += found
         # A value that stands in for a broken one may clash, which is nobody's mistake.
         conflicts += [clash for clash in clashes if not overlap(clash.paths, broken)]
-        broken = {finding.path for finding in found} | {path for clash in clashes for path in clash.paths} | broken
+        broken |= newly
         document = mended(document, broken)
     return configuration, findings + list(_unusable_files(configuration, broken)), conflicts
 

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mlproxy.config.conflicts import Conflict, Conflicting
 from mlproxy.config.keys import Key, Path, keys_of, names_at, schema_path
+from mlproxy.config.mend import placeholder
 from mlproxy.config.schema import Configuration
 from mlproxy.config.suggest import closest
 
@@ -61,12 +62,14 @@ def _conflicts_in(detail: ErrorDetails) -> list[Conflict]:
 
 
 def path_of(detail: ErrorDetails, document: Any) -> Path:
-    """The path in the file: without a union's member tags, which pydantic appends."""
+    """The path in the file: without a union's member tags, which pydantic puts in between or behind."""
+    location = detail["loc"]
     path: Path = ()
     at = document
-    for part in detail["loc"]:
-        at_leaf = schema_path(path) in _keys()
-        if isinstance(at, dict) and not at_leaf:
+    for number, part in enumerate(location, start=1):
+        if isinstance(at, dict) and schema_path(path) not in _keys():
+            if part not in at and number < len(location):
+                continue
             at = at.get(part)
         elif isinstance(at, list | tuple) and isinstance(part, int):
             at = at[part] if part < len(at) else None
@@ -88,11 +91,13 @@ def _sentence(detail: ErrorDetails, document: dict[Any, Any]) -> str:
     if kind == "extra_forbidden":
         return _unknown(path)
     if kind == "missing":
-        return "is missing" if key is None else f"is missing; write for example {path[-1]}: {key.example}"
+        return f"is missing{_such_as(path, key)}"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
-    if value is None:
+    if value is None and placeholder(path) is None:
         return "has no value; leave the key out to have its default"
+    if value is None:
+        return f"has no value{_such_as(path, key)}"
     if kind == "too_short":
         return "needs at least one" if key is None else f"needs at least one, such as {key.example}"
     if kind == "invalid_key":
@@ -106,6 +111,10 @@ def _sentence(detail: ErrorDetails, document: dict[Any, Any]) -> str:
 def _wants_text(path: Path) -> bool:
     key = _keys().get(schema_path(path).removesuffix("[]"))
     return key is not None and key.kind.startswith(("text", "list of text"))
+
+
+def _such_as(path: Path, key: Key | None) -> str:
+    return "" if key is None else f"; write for example {path[-1]}: {key.example}"
 
 
 def _shown(value: object) -> str:

@@ -90,7 +90,7 @@ def _urls(text: str) -> list[str]:
 
 
 def typed(text: str, path: Path) -> Any:
-    """``text`` as YAML would read it, where anything but text may stand at ``path``."""
+    """``text`` as YAML would read it, where anything but text alone may stand at ``path``."""
     return text if schema_path(path) in _text_paths() else as_yaml(text)
 
 
@@ -104,7 +104,7 @@ def as_yaml(text: str) -> Any:
 
 @cache
 def _text_paths() -> frozenset[str]:
-    return frozenset(key.path for key in keys_of(Configuration) if key.kind.startswith("text"))
+    return frozenset(key.path for key in keys_of(Configuration) if key.kind == "text")
 
 
 def put(document: dict[Any, Any], given: Given) -> None:

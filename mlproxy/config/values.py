@@ -47,10 +47,15 @@ def _check_url(url: str) -> str:
     except ValueError:  # brackets without an address in them, a port that is none
         usable = False
     if not usable or parts.netloc.endswith(":") or re.search(r"[^\x21-\x7e]", url):
-        raise ValueError(f"{url!r} is not a URL like {_likely_url(url)}")
+        raise ValueError(f"{_without_password(url)!r} is not a URL like {_likely_url(url)}")
     if re.search(r"[?#@]", url):
-        raise ValueError(f"{url!r} must not have a query, a fragment or credentials")
+        raise ValueError(f"{_without_password(url)!r} must not have a query, a fragment or credentials")
     return url
+
+
+def _without_password(url: str) -> str:
+    """Problems are written to logs."""
+    return re.sub(r"^.*@", "…@", url, flags=re.DOTALL)
 
 
 def _likely_url(text: str) -> str:

@@ -152,6 +152,12 @@ def test_a_value_that_is_nothing_but_a_variable_is_typed_as_in_the_file(loading:
     assert (configuration.server.port, configuration.logging.access) == (8088, True)
 
 
+def test_a_variable_may_say_that_there_is_no_value(loading: Loading) -> None:
+    text = "endpoints: [{name: iris, route: '${ROUTE:-null}', backend: {urls: [http://a]}}]\n"
+    assert loading.load(text).endpoints[0].route is None
+    assert loading.load(text, {"ROUTE": "/score"}).endpoints[0].route == "/score"
+
+
 def test_an_empty_variable_counts_as_unset_where_there_is_a_default(loading: Loading) -> None:
     assert loading.load(ENDPOINTS + "server: {port: '${P:-8088}'}\n", {"P": ""}).server.port == 8088
 

@@ -99,7 +99,8 @@ def test_what_is_missing_is_named_in_the_place_where_it_belongs() -> None:
 
 def test_a_key_without_a_value_says_so() -> None:
     assert problems({**GOOD, "server": None}) == ["server: has no value; leave the key out to have its default"]
-    assert problems({"endpoints": [None]}) == ["endpoints[0]: has no value; leave the key out to have its default"]
+    assert problems({"endpoints": [None]}) == ["endpoints[0]: has no value"]
+    assert endpoint_problems(name=None) == ["endpoints[0].name: has no value; write for example name: iris"]
 
 
 def test_our_own_checks_speak_for_themselves() -> None:
@@ -146,6 +147,12 @@ def test_a_long_value_is_cut() -> None:
     (problem,) = problems({**GOOD, "server": {"port": "x" * 1000}})
     assert len(problem) < 200
     assert problem.endswith("x…")
+
+
+def test_a_key_that_is_no_text_is_told_by_the_key_whatever_stands_behind_it() -> None:
+    values: tuple[Any, ...] = (2, {}, {"a": 1}, [])
+    for value in values:
+        assert problems({**GOOD, 1: value}) == ["[1]: the key 1 is not text; put it in quotes"]  # type: ignore[dict-item]
 
 
 def test_a_variable_as_a_key_is_told_where_variables_stand() -> None:

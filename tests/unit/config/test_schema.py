@@ -110,6 +110,13 @@ def test_anything_else_is_no_backend(urls: object) -> None:
         endpoint(backend={"urls": urls})
 
 
+@pytest.mark.parametrize("url", ["http://user:secret@a", "user:secret@a", "http://a b:secret@c"])
+def test_a_password_in_a_url_is_not_written_to_the_log(url: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        endpoint(backend={"urls": [url]})
+    assert "secret" not in caught.value.errors()[0]["msg"]
+
+
 @pytest.mark.parametrize(
     "keys",
     [
