@@ -24,16 +24,16 @@ _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_HOST_LABEL}(\.{_HOST_LABEL})*\.?")
 
 
 def _check_host(host: str) -> str:
-    if _HOST_NAME.fullmatch(host) is None and not _is_address(host):
+    if not _is_host(host):
         raise ValueError(f"{host!r} is neither an IP address nor a host name; 0.0.0.0 and :: mean every address")
     return host
 
 
-def _is_address(host: str) -> bool:
+def _is_host(text: str) -> bool:
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(text)
     except ValueError:
-        return False
+        return _HOST_NAME.fullmatch(text) is not None
     return True
 
 
@@ -43,7 +43,7 @@ Host = Annotated[str, AfterValidator(_check_host)]
 def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:  # brackets without an address in them, a port that is none
         usable = False
     if not usable or parts.netloc.endswith(":") or re.search(r"[^\x21-\x7e]", url):

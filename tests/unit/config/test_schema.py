@@ -100,6 +100,8 @@ def test_a_backend_is_a_plain_http_url(url: str) -> None:
         ["http://a b"],
         ["http://:pw@a"],
         ["http://a?"],
+        ["http://<model>"],
+        ["http://a..b"],
         ["http://ä"],
         ["http://a\r\nhost: b"],
         "http://a",
