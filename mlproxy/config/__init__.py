@@ -1,4 +1,5 @@
-"""Configuration: one frozen value, validated whole, once. **Effects** only in `load`, which reads a file."""
+"""Configuration: one frozen value, validated whole, once. **Effects** only in `load` and
+`document`, which read files."""
 
 from mlproxy.config.conflicts import advice
 from mlproxy.config.load import load_configuration
