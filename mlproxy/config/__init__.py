@@ -1,5 +1,7 @@
-"""Configuration: one frozen value, validated whole, once. **Effects** only in `load`, which reads a file."""
+"""Configuration: one frozen value, validated whole, once. **Effects** only in `load` and
+`document`, which read files."""
 
+from mlproxy.config.conflicts import advice
 from mlproxy.config.load import load_configuration
 from mlproxy.config.schema import (
     Admin,
@@ -29,5 +31,6 @@ __all__ = [
     "Server",
     "Slo",
     "Tls",
+    "advice",
     "load_configuration",
 ]

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlproxy.config.values import DurationNs, HttpPath, HttpUrl, Port, PositiveDurationNs, SizeBytes, UrlName
-from mlproxy.units import format_duration
+from mlproxy.config.conflicts import Conflicting, conflicts
+from mlproxy.config.values import DurationNs, Host, HttpPath, HttpUrl, Port, PositiveDurationNs, SizeBytes, UrlName
 
 #: Of each protocol: where predictions arrive, the prefix under which everything else passes through, and where the
 #: backend takes batches.
@@ -30,16 +30,18 @@ class Section(BaseModel):
 class Server(Section):
     """The data port and its workers."""
 
-    host: str = Field("0.0.0.0", description="Address of the data port.")
+    host: Host = Field("0.0.0.0", description="Address of the data port.")
     port: Port = Field(8080, description="`$PORT` wins, as Knative and Cloud Run want. 0: the kernel chooses.")
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] | Literal["auto"] = Field(
         "auto",
-        description="Ingress workers. auto: whole CPUs of the cgroup quota; from three on, less one for the batcher.",
+        examples=[2],
+        description="Ingress workers. auto: whole CPUs of the cgroup quota; from three on, less one for the batcher; "
+        "at most `limits.queue_bytes` / `limits.body`.",
     )
     drain_timeout_ns: PositiveDurationNs = Field(
         30_000_000_000, alias="drain_timeout", description="Longest time from SIGTERM to exit."
     )
-    ring_bytes: Annotated[SizeBytes, Field(ge=65536)] = Field(
+    ring_bytes: Annotated[SizeBytes, Field(ge=2**16, le=2**30)] = Field(
         8 * 2**20, alias="ring", description="Shared memory of each of a worker's two rings."
     )
 
@@ -47,7 +49,7 @@ class Server(Section):
 class Admin(Section):
     """The port for metrics and the API."""
 
-    host: str = Field("127.0.0.1", description="Address of the admin port.")
+    host: Host = Field("127.0.0.1", description="Address of the admin port.")
     port: Port = Field(8081, description="Port of metrics, status and API. 0: the kernel chooses.")
 
 
@@ -59,7 +61,11 @@ class Limits(Section):
     queue_instances: Annotated[int, Field(strict=True, ge=1)] = Field(
         10_000, description="Instances that may wait, over all endpoints; beyond it 503 with Retry-After."
     )
-    queue_bytes: SizeBytes = Field(256 * 2**20, description="Bytes that may wait, over all endpoints; beyond it 503.")
+    queue_bytes: SizeBytes = Field(
+        256 * 2**20,
+        description="Bytes that may wait in the batcher, over all endpoints; and bytes of unanswered bodies that the "
+        "workers may keep, in equal shares. Beyond either 503 with Retry-After. At least `limits.body` per worker.",
+    )
     header_timeout_ns: PositiveDurationNs = Field(
         10_000_000_000, alias="header_timeout",
         description="Longest time for a request's head, and longest pause within its body; beyond it 408.",
@@ -81,7 +87,9 @@ class Tls(Section):
     verify: Annotated[bool, Field(strict=True)] = Field(
         True, description="Whether the server's certificate is checked. Turn it off in experiments only."
     )
-    ca_file: str | None = Field(None, description="PEM file with the authorities to trust instead of the system's.")
+    ca_file: str | None = Field(
+        None, description="PEM file with the authorities to trust instead of the system's.", examples=["/etc/ca.pem"]
+    )
 
 
 class Retry(Section):
@@ -108,9 +116,12 @@ class Backend(Section):
     """The model server behind an endpoint."""
 
     urls: tuple[HttpUrl, ...] = Field(
-        min_length=1, description="Servers of the model; calls go to the one with the fewest in flight."
+        min_length=1, description="Servers of the model; calls go to the one with the fewest in flight.",
+        examples=["[http://127.0.0.1:9000]"],
+    )  # fmt: skip
+    path: HttpPath | None = Field(
+        None, description="Where batches are posted; null: the protocol's own path.", examples=["/predict"]
     )
-    path: HttpPath | None = Field(None, description="Where batches are posted; null: the protocol's own path.")
     timeout_ns: PositiveDurationNs = Field(
         5_000_000_000, alias="timeout", description="Longest time for a call's answer; beyond it 504."
     )
@@ -118,7 +129,7 @@ class Backend(Section):
         1_000_000_000, alias="connect_timeout", description="Longest time to connect, TLS included."
     )
     max_connections: Annotated[int, Field(strict=True, ge=1)] = Field(
-        64, description="At most so many connections to each URL; calls beyond them wait."
+        64, description="At most so many connections to each URL; calls beyond them wait, where no batch grows."
     )
     retry: Retry = Retry()
     scaling: FixedScaling = FixedScaling()
@@ -149,29 +160,23 @@ class Batching(Section):
     )
     max_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(64, description="Instances per batch.")
     max_linger_ns: DurationNs | None = Field(
-        None, alias="max_linger",
+        None, alias="max_linger", examples=["5ms"],
         description="Longest wait for company, from the oldest request's arrival. null: none; a batch leaves as soon "
         "as a slot is free, and grows while none is.",
     )  # fmt: skip
     max_inflight: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = Field(
-        "auto", description="Calls in flight at once; auto: `backend.scaling.slots`."
+        "auto", examples=[4], description="Calls in flight at once; auto: `backend.scaling.slots`."
     )
-
-    @model_validator(mode="after")
-    def _no_silent_no_op(self) -> Batching:
-        idle = self.model_fields_set & {"max_size", "max_linger_ns"} if self.policy == "none" else set()
-        if idle and not (idle == {"max_size"} and self.max_size == 64):
-            names = " and ".join(sorted(name.removesuffix("_ns") for name in idle))
-            raise ValueError(f"{names} would do nothing with policy none; leave it out or choose policy static")
-        return self
 
 
 class Endpoint(Section):
     """A route with its protocol, objective, policy and backend."""
 
-    name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.")
+    name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.", examples=["iris"])
     protocol: Literal["kserve-v1", "json-list"] = Field("kserve-v1", description="What callers and the backend speak.")
-    route: HttpPath | None = Field(None, description="Path of predictions; null: the protocol's own.")
+    route: HttpPath | None = Field(
+        None, description="Path of predictions; null: the protocol's own.", examples=["/score"]
+    )
     backend: Backend
     slo: Slo = Slo()
     batching: Batching = Batching()
@@ -191,20 +196,17 @@ class Endpoint(Section):
         """Where batches are posted."""
         return self.backend.path or _PATHS[self.protocol][2].format(name=self.name)
 
+    @property
+    def max_inflight(self) -> int:
+        """Calls in flight at once, as a number."""
+        return self.backend.scaling.slots if self.batching.max_inflight == "auto" else self.batching.max_inflight
+
     @field_validator("route")
     @classmethod
     def _check_route(cls, route: str | None) -> str | None:
         if route in ("/healthz", "/readyz"):
             raise ValueError(f"{route} is the proxy's own health route")
         return route
-
-    @model_validator(mode="after")
-    def _linger_within_slo(self) -> Endpoint:
-        linger_ns = self.batching.max_linger_ns
-        if linger_ns is not None and linger_ns >= self.slo.latency_ns:
-            linger, latency = format_duration(linger_ns), format_duration(self.slo.latency_ns)
-            raise ValueError(f"batching.max_linger {linger} leaves nothing of slo.latency {latency} for the backend")
-        return self
 
 
 class Configuration(Section):
@@ -216,19 +218,15 @@ class Configuration(Section):
     logging: Logging = Logging()
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
 
-    @field_validator("endpoints")
-    @classmethod
-    def _distinct_endpoints(cls, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-        for what in ("name", "predict_path"):
-            values = [getattr(endpoint, what) for endpoint in endpoints]
-            for value in sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"two endpoints have the {what.replace('_', ' ')} {value}")
-        return endpoints
+    @property
+    def most_workers(self) -> int:
+        """How many workers can share `limits.queue_bytes` so that each may keep a body of `limits.body`."""
+        return self.limits.queue_bytes // self.limits.body_bytes
 
     @model_validator(mode="after")
-    def _distinct_ports(self) -> Configuration:
-        if self.server.port == self.admin.port != 0:
-            raise ValueError(f"server.port and admin.port are both {self.server.port}")
+    def _no_conflicts(self) -> Configuration:
+        if found := list(conflicts(self)):
+            raise Conflicting(found)
         return self
 
     def to_json(self) -> str:
