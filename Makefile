@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help dev demo test check format bench image docs clean
+.PHONY: help dev demo model test check format bench image docs clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,6 +13,9 @@ dev: $(READY) ## The project and its tools in .venv
 
 demo: $(READY) ## A model server, the proxy and traffic on this machine: see what batching does
 	@$(BIN)/python -m bench.demo
+
+model: $(READY) ## A model server on port 9000 to try the proxy with
+	@$(BIN)/python -m bench.model_server --port 9000
 
 test: $(READY) ## Every test
 	$(BIN)/python -m pytest -n 2

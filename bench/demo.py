@@ -213,13 +213,14 @@ def _table(outcomes: list[Outcome]) -> Table:
     table.add_column("")
     for outcome in outcomes:
         table.add_column(f"{outcome.policy.title}\n(policy: {outcome.policy.name})", justify="right")
-    columns = [_column(outcome) for outcome in outcomes]
+    columns = [figures(outcome) for outcome in outcomes]
     for row in columns[0]:
         table.add_row(row, *(column[row] for column in columns))
     return table
 
 
-def _column(outcome: Outcome) -> dict[str, str]:
+def figures(outcome: Outcome) -> dict[str, str]:
+    """A column of the table, by the names of its rows. The README shows some of them."""
     result = outcome.result
     return {
         "requests sent": f"{result.due:,}",

@@ -36,6 +36,27 @@ choose() {
     return 1
 }
 
+# The base is fetched apart from the build: what a builder says when it cannot does not say what to do about it.
+fetch_base() {
+    case $engine in
+        buildah) buildah inspect --type image "$base" >/dev/null 2>&1 && return ;;
+        *) "$engine" image inspect "$base" >/dev/null 2>&1 && return ;;
+    esac
+    say "fetching the base image $base"
+    reason=$("$engine" pull --quiet "$base" 2>&1 >/dev/null) && return
+    say "$base cannot be fetched: $(echo "$reason" | tail -n 1)"
+    say "Name a base that $engine can fetch, for example: BASE=registry.example.com/python:3.12-slim make image"
+    say "Without a registry, load it from a file first (on another machine: save it): $(load_command)"
+    return 1
+}
+
+load_command() {
+    case $engine in
+        buildah) echo "buildah pull docker-archive:python.tar" ;;
+        *) echo "$engine load --input python.tar" ;;
+    esac
+}
+
 # Whether a command can be run in a container of the base. Inside another container it often cannot: namespaces or
 # control groups are out of reach. Then a change of root is all the isolation there is, and it is enough to build.
 can_run() {
@@ -47,6 +68,7 @@ can_run() {
 }
 
 engine=$(choose)
+fetch_base
 set -- --file Containerfile --tag "$image" --build-arg "BASE=$base"
 case $engine in
     podman) podman run --rm "$base" true >/dev/null 2>&1 || isolation=chroot ;;

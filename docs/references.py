@@ -5,87 +5,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from mlproxy.cli.app import app
 from mlproxy.config import Configuration
-from mlproxy.config.load import ENDPOINT_KEYS, environment_variables
+from mlproxy.config.keys import keys_of, schema_path
+from mlproxy.config.sources import environment_variables
 from mlproxy.observe import METRICS, PROCESS_METRICS, Metric, MetricPage, PageLayout
 from mlproxy.observe.prometheus import PREFIX, PageCollector
-from mlproxy.units import format_duration, format_size
 
 FOLDER = Path(__file__).parent
 _NOTE = "<!-- Written by `make docs` from {source}; do not edit. -->"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key of the file."""
-
-    path: str
-    kind: str
-    default: str
-    meaning: str
-
-
-def configuration_keys(model: type[BaseModel] = Configuration, above: str = "") -> Iterator[Key]:
-    """Every key of the schema that has a value of its own, in the file's order."""
-    properties = model.model_json_schema()["properties"]
-    for name, field in model.model_fields.items():
-        key = field.alias or name
-        path = f"{above}{key}"
-        section = _section(field)
-        if section is not None:
-            yield from configuration_keys(section, f"{path}{'[]' if properties[key].get('type') == 'array' else ''}.")
-        else:
-            yield Key(path, _kind(name, properties[key]), _default(name, field), field.description or "")
-
-
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a nested mapping, or of the items of a list of mappings."""
-    candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
-
-
-def _kind(name: str, schema: dict[str, Any]) -> str:
-    """What may stand there, in words; durations and sizes are told by the field's unit."""
-    if "anyOf" in schema:
-        return " or ".join(_kind(name, alternative) for alternative in schema["anyOf"])
-    if schema["type"] == "null" or "const" in schema or "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const", "null")]))
-    if schema["type"] == "array":
-        return f"list of {_kind(name, schema['items'])}"
-    if schema["type"] == "integer" and name.endswith(("_ns", "_bytes")):
-        least = f" from {format_size(schema['ge'])}" if schema.get("ge") else ""
-        return "duration" if name.endswith("_ns") else f"size{least}"
-    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
-    return words[schema["type"]] + _range(schema)
-
-
-def _range(schema: dict[str, Any]) -> str:
-    words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    return "".join(f" {word} {schema[bound]:g}" for bound, word in words.items() if bound in schema)
-
-
-def _default(name: str, field: FieldInfo) -> str:
-    value = field.default
-    if field.is_required():
-        return "required"
-    if value is not None and name.endswith("_ns"):
-        return f"`{format_duration(value)}`"
-    if name.endswith("_bytes"):
-        return f"`{format_size(value)}`"
-    return f"`{json.dumps(value) if value is None or isinstance(value, bool) else value}`"
 
 
 _CONFIGURATION = """\
@@ -94,18 +29,21 @@ _CONFIGURATION = """\
 {note}
 
 A YAML file, given by `mlproxy serve -c FILE` or `$MLPROXY_CONFIG`. Environment variables override it, flags override
-both, and `$PORT` overrides the file and `$MLPROXY_SERVER_PORT`. `mlproxy check FILE` names every problem at once. A key
-that is not here is an error, never ignored.
+both, and `$PORT` overrides the file and `$MLPROXY_SERVER_PORT`. A key that is not here is an error, never ignored.
+
+`mlproxy check FILE` names every problem at once, a line each, and ends with 2: where it comes from (the file and the
+path in it, the environment variable, the flag), what is wrong, and what would do. `mlproxy serve` does the same before
+it starts anything. What works but is unwise is a note of `check`, and a warning in the log of `serve`.
 
 Durations carry a unit: `200ms`, `1.5s`, `2m`, `1h`. Sizes may: `64KiB`, `16MiB`, `1GB`; a bare number is bytes. In any
-text `${{NAME}}` becomes the environment variable's value, and `${{NAME:-default}}` has a default.
+value `${{NAME}}` becomes the environment variable's value, and `${{NAME:-default}}` has a default.
 
 {keys}
 
 ## Environment variables
 
-Values are read as YAML reads them. The last ones describe one endpoint and stand in for a file; they cannot be combined
-with one. `MLPROXY_BACKEND` takes several URLs with commas between them.
+Values are read as YAML reads them. Those of `endpoints[]` describe one endpoint and stand in for a file; they cannot be
+combined with one. `MLPROXY_BACKEND` takes several URLs with commas between them.
 
 {variables}
 
@@ -117,7 +55,10 @@ with one. `MLPROXY_BACKEND` takes several URLs with commas between them.
 
 def configuration_page() -> str:
     """docs/configuration.md."""
-    rows = ((f"`{key.path}`", key.kind, key.default, key.meaning) for key in configuration_keys())
+    rows = (
+        (f"`{key.path}`", key.kind, key.default if key.default == "required" else f"`{key.default}`", key.meaning)
+        for key in keys_of(Configuration)
+    )
     return _CONFIGURATION.format(
         note=_NOTE.format(source="mlproxy/config and the command line"),
         keys=_table(("key", "value", "default", "meaning"), rows),
@@ -127,12 +68,10 @@ def configuration_page() -> str:
 
 
 def _variables() -> Iterator[tuple[str, str]]:
-    short = {"backend": "endpoints[].backend.urls", "config": "the file"}
-    short |= {key: ".".join(("endpoints[]", *path)) for key, path in ENDPOINT_KEYS.items()}
-    yield "`PORT`", "`server.port`"
-    # An endpoint's variables last, as the text above the table says.
-    for variable, key in sorted(environment_variables().items(), key=lambda item: item[1] in short):
-        yield f"`{variable}`", "the file itself" if key == "config" else f"`{short.get(key, key)}`"
+    # An endpoint's variables last but for the file's, as the text above the table says.
+    for variable, path in sorted(environment_variables().items(), key=lambda item: item[1][0] == "endpoints"):
+        yield f"`{variable}`", f"`{schema_path(path)}`"
+    yield "`MLPROXY_CONFIG`", "the file itself"
 
 
 def _flags() -> Iterator[tuple[str, str]]:

@@ -85,7 +85,7 @@ class Rig:
     def __init__(self, head_lines: Callable[[int], bytes], body: bytes, *, counted: bool = True) -> None:
         endpoint = {
             "name": "iris", "backend": {"urls": ["http://127.0.0.1:1"], "scaling": {"slots": 1}},
-            "batching": {"max_size": SIZE},
+            "batching": {"policy": "static", "max_size": SIZE},
         }  # fmt: skip
         configuration = Configuration.model_validate({"endpoints": [endpoint]})
         page = MetricPage.create(PageLayout.of(configuration), "bench")
@@ -120,7 +120,7 @@ class Rig:
 
     def _make_batcher(self, configuration: Configuration, metrics: Any) -> None:
         endpoint = configuration.endpoints[0]
-        engine = Engine(policy_for(endpoint.batching, 1), QueueBounds(10_000, 2**28), slo_ns=10**9, retry_attempts=2)
+        engine = Engine(policy_for(endpoint), QueueBounds(10_000, 2**28), slo_ns=10**9, retry_attempts=2)
         self._runtime = EndpointRuntime(
             endpoint, engine, codec_for("kserve-v1"), cast(Balancer, self._backend), metrics, _nothing
         )  # fmt: skip

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mlproxy.config import Configuration
 
 app = typer.Typer(
-    name="mlproxy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Adaptive batching reverse proxy for machine-learning inference.",
+    name="mlproxy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="An adaptive batching reverse proxy for machine-learning inference.",
+    epilog="Try it: mlproxy serve --backend http://127.0.0.1:9000 --name iris",
 )  # fmt: skip
 
 
@@ -30,42 +31,60 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Options before the command."""
 
 
-@app.command()
+@app.command(epilog="All of these, and further keys, can stand in the file or the environment: docs/configuration.md.")
 def serve(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file; also $MLPROXY_CONFIG.")
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file. Default: $MLPROXY_CONFIG.")
     ] = None,
-    backend: Annotated[list[str] | None, typer.Option(metavar="URL", help="Model server; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the endpoint, as it stands in URLs. [model]")] = None,
-    protocol: Annotated[str | None, typer.Option(help="kserve-v1 or json-list. [kserve-v1]")] = None,
-    slo: Annotated[str | None, typer.Option(metavar="DURATION", help="Latency objective. [500ms]")] = None,
-    policy: Annotated[str | None, typer.Option(help="none or static. [static]")] = None,
-    max_size: Annotated[int | None, typer.Option(help="Instances per batch. [64]")] = None,
-    max_linger: Annotated[str | None, typer.Option(metavar="DURATION", help="Longest wait for company. [0s]")] = None,
-    max_inflight: Annotated[int | None, typer.Option(help="Backend calls at once. [4]")] = None,
-    host: Annotated[str | None, typer.Option(help="Address of the data port. [0.0.0.0]")] = None,
-    port: Annotated[int | None, typer.Option(help="Data port. [$PORT or 8080]")] = None,
-    workers: Annotated[str | None, typer.Option(metavar="N", help="Ingress workers, or auto. [auto]")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="Admin port. [8081]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Model server, instead of a file; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name in URLs. Default: model.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="WORD", help="kserve-v1 or json-list. Default: kserve-v1.")
+    ] = None,
+    slo: Annotated[str | None, typer.Option(metavar="DURATION", help="Latency objective. Default: 500ms.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="WORD", help="none or static. Default: static.")] = None,
+    max_size: Annotated[str | None, typer.Option(metavar="N", help="Instances per batch. Default: 64.")] = None,
+    max_linger: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Longest wait for company. Default: 0s.")
+    ] = None,
+    max_inflight: Annotated[str | None, typer.Option(metavar="N", help="Backend calls at once. Default: 4.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address of the data port. Default: 0.0.0.0.")
+    ] = None,
+    port: Annotated[str | None, typer.Option(metavar="N", help="Data port. Default: $PORT or 8080.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="N", help="Ingress workers, or auto: by CPUs. Default: auto.")
+    ] = None,
+    admin_port: Annotated[
+        str | None, typer.Option(metavar="N", help="Port of metrics, status and API. Default: 8081.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="WORD", help="debug, info, warning or error. Default: info.")
+    ] = None,
     access_log: Annotated[
-        bool | None, typer.Option("--access-log/--no-access-log", help="One line per prediction. [off]")
+        bool | None, typer.Option("--access-log/--no-access-log", help="One line per prediction. Default: off.")
     ] = None,
 ) -> None:
-    """Run the proxy, from a file or for one backend."""
+    """Run the proxy, as a file says or for one model server.
+
+    Without a file, --name to --max-inflight describe the one endpoint.
+    """
     flags: dict[str, Any] = {
         "backend": backend or None, "name": name, "protocol": protocol, "slo": slo, "policy": policy,
-        "max_size": max_size, "max_linger": max_linger, "max_inflight": max_inflight, "server.host": host,
-        "server.port": port, "server.workers": _number(workers), "admin.port": admin_port,
-        "logging.level": log_level, "logging.access": access_log,
+        "max_size": max_size, "max_linger": max_linger, "max_inflight": max_inflight, "host": host, "port": port,
+        "workers": workers, "admin_port": admin_port, "log_level": log_level, "access_log": access_log,
     }  # fmt: skip
     path = config or (Path(os.environ["MLPROXY_CONFIG"]) if os.environ.get("MLPROXY_CONFIG") else None)
-    configuration = _load(path, {key: value for key, value in flags.items() if value is not None})
+    configuration = _load(path, flags)
     _check_workers_beside()
     from workers.supervisor import run
 
@@ -73,19 +92,20 @@ def serve(
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(help="YAML file.")]) -> None:
-    """Check a configuration file: prints what it configures, or every problem at once."""
+def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file.")]) -> None:
+    """Check a configuration file, starting nothing.
+
+    Prints what it configures, or every problem at once and ends with 2. The environment counts, as it does for serve.
+    """
     configuration = _load(file, {})
-    from rich.console import Console
+    from mlproxy.cli.summary import print_summary
 
-    from mlproxy.cli.summary import summary
-
-    Console().print(summary(configuration))
+    print_summary(configuration)
 
 
 @app.command()
 def demo() -> None:
-    """A model server, the proxy and traffic on this machine: see what batching does. Takes about 25 s."""
+    """See what batching does, in 25 s on this machine."""
     import mlproxy
 
     source = Path(mlproxy.__file__).parent.parent
@@ -101,20 +121,14 @@ def demo() -> None:
 app.command()(simulate)
 
 
-def _number(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isdecimal() else text
-
-
-def _load(path: Path | None, overrides: dict[str, object]) -> Configuration:
+def _load(path: Path | None, flags: dict[str, Any]) -> Configuration:
     from mlproxy.config import load_configuration
     from mlproxy.errors import ConfigurationError
 
-    if path is None and "backend" not in overrides and not os.environ.get("MLPROXY_BACKEND"):
-        refuse(["give -c FILE, or --backend URL for a single endpoint"], "mlproxy")
     try:
-        return load_configuration(path, os.environ, overrides)
+        return load_configuration(path, os.environ, flags)
     except ConfigurationError as error:
-        refuse(error.problems, str(path) if path else "mlproxy")
+        refuse(error.problems)
 
 
 def _check_workers_beside() -> None:

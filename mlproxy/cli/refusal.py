@@ -11,8 +11,8 @@ import typer
 EXIT_BAD_CONFIGURATION = 2
 
 
-def refuse(problems: Iterable[str], where: str) -> NoReturn:
+def refuse(problems: Iterable[str]) -> NoReturn:
     """A line for every problem, and exit code 2."""
     for problem in problems:
-        print(f"{where}: {problem}", file=sys.stderr)  # noqa: T201 - the command's answer
+        print(problem, file=sys.stderr)  # noqa: T201 - the command's answer
     raise typer.Exit(EXIT_BAD_CONFIGURATION)

@@ -75,7 +75,7 @@ def _policies(policy: str | None, compare: str | None) -> tuple[str, ...]:
     names = [policy] if policy else []
     names += [name.strip() for name in (compare or "").split(",") if name.strip()]
     if not names:
-        refuse(["give --policy, or --compare for several"], "mlproxy")
+        refuse(["give --policy, or --compare for several"])
     return tuple(dict.fromkeys(names))
 
 
@@ -84,15 +84,15 @@ def _check_plot(plot: Path | None) -> None:
     if plot is None:
         return
     if plot.suffix not in (".png", ".svg", ".pdf"):
-        refuse([f"--plot: {plot} is no picture; end it in .png, .svg or .pdf"], "mlproxy")
+        refuse([f"--plot: {plot} is no picture; end it in .png, .svg or .pdf"])
     if not plot.absolute().parent.is_dir():
-        refuse([f"--plot: the folder {plot.absolute().parent} is not there"], "mlproxy")
+        refuse([f"--plot: the folder {plot.absolute().parent} is not there"])
     try:
         missing = find_spec("matplotlib") is None
     except ValueError:  # it is barred from being imported
         missing = True
     if missing:
-        refuse(["--plot: matplotlib is not installed; run: pip install 'mlproxy[plots]'"], "mlproxy")
+        refuse(["--plot: matplotlib is not installed; run: pip install 'mlproxy[plots]'"])
 
 
 def _run(options: Options, *, as_json: bool, several: bool, plot: Path | None) -> None:
@@ -103,7 +103,7 @@ def _run(options: Options, *, as_json: bool, several: bool, plot: Path | None) -
     try:
         scenarios = scenarios_of(options)
     except ConfigurationError as error:
-        refuse(error.problems, "mlproxy")
+        refuse(error.problems)
     outcomes = dict(zip(scenarios, run_many(list(scenarios.values()), len(os.sched_getaffinity(0))), strict=True))
     _print(outcomes, options, as_json=as_json, several=several)
     if plot is not None:

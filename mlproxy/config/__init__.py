@@ -1,16 +1,19 @@
-"""Configuration: one frozen value, validated whole, once. **Effects** only in `load`, which reads a file."""
+"""Configuration: one frozen value, validated whole, once. **Effects** only in `load` and
+`document`, which read files."""
 
+from mlproxy.config.conflicts import advice
 from mlproxy.config.load import load_configuration
 from mlproxy.config.schema import (
     Admin,
+    Aimd,
     Backend,
     Batching,
     Configuration,
     Endpoint,
-    FixedScaling,
     Limits,
     Logging,
     Retry,
+    Scaling,
     Server,
     Slo,
     Tls,
@@ -18,16 +21,18 @@ from mlproxy.config.schema import (
 
 __all__ = [
     "Admin",
+    "Aimd",
     "Backend",
     "Batching",
     "Configuration",
     "Endpoint",
-    "FixedScaling",
     "Limits",
     "Logging",
     "Retry",
+    "Scaling",
     "Server",
     "Slo",
     "Tls",
+    "advice",
     "load_configuration",
 ]

@@ -1,172 +1,153 @@
-"""Where a configuration comes from: a YAML file, the environment, flags, in rising order. **Effects**: reads the file.
+"""Where a configuration comes from: a YAML file, the environment, flags, in rising order. **Effects**: reads files.
 
-Whatever is wrong is found in one go: unreadable YAML, unknown keys (with a suggestion), keys that this version does
-not act on yet, bad values, unset ``${VARIABLES}``.
+Whatever is wrong is found in one go, whatever its kind, and said with the place where it can be mended: the file and
+the path in it, the environment variable or the flag.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Iterator, Mapping
-from pathlib import Path
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from mlproxy.config.problems import problems_of
-from mlproxy.config.schema import Admin, Configuration, Limits, Logging, Section, Server
-from mlproxy.config.suggest import closest
+from mlproxy.config.conflicts import Conflict
+from mlproxy.config.document import Unreadable, expand, read
+from mlproxy.config.keys import Path, format_path
+from mlproxy.config.mend import mended, overlap, placeholder
+from mlproxy.config.problems import Finding, conflicts_of, findings_of
+from mlproxy.config.schema import Configuration
+from mlproxy.config.sources import ENDPOINT_KEYS, Given, from_environment, from_flags, put, variable_problems
 from mlproxy.errors import ConfigurationError
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_SECTIONS: dict[str, type[Section]] = {"server": Server, "admin": Admin, "limits": Limits, "logging": Logging}
-
-#: `mlproxy serve`'s short forms, which build one endpoint; also as MLPROXY_BACKEND and so on.
-ENDPOINT_KEYS: dict[str, tuple[str, ...]] = {
-    "name": ("name",),
-    "protocol": ("protocol",),
-    "slo": ("slo", "latency"),
-    "policy": ("batching", "policy"),
-    "max_size": ("batching", "max_size"),
-    "max_linger": ("batching", "max_linger"),
-    "max_inflight": ("batching", "max_inflight"),
-}
-#: What Kubernetes sets in every pod of a namespace with a Service called mlproxy; not ours.
-_SERVICE_LINK = re.compile(r"MLPROXY_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
 
 
 def load_configuration(
-    path: Path | None, environment: Mapping[str, str], overrides: Mapping[str, object]
+    path: FilePath | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> Configuration:
     """The configuration of ``path``, environment and flags; `ConfigurationError` names every problem.
 
-    ``overrides`` has dotted keys: ``server.port``, ``logging.access``; and for an endpoint given by flags ``backend``
-    (a list of URLs) and the keys of `ENDPOINT_KEYS`.
+    ``flags`` has the parameters of `mlproxy serve` (`FLAGS`), None where a flag is not given.
     """
-    problems: list[str] = []
-    unset: dict[str, str] = {}
-    document = _read(path, environment, unset) if path is not None else {}
-    given = {**_from_environment(environment, problems), **overrides}
-    _apply(document, given, path is not None, problems)
-    try:
-        configuration = Configuration.model_validate(document)
-    except ValidationError as error:
-        # An unset variable is the problem, not that its text is no number.
-        problems += [problem for problem in problems_of(error, document) if problem.partition(": ")[0] not in unset]
-    problems = [*(f"{path}: {problem}" for path, problem in unset.items()), *problems]
+    given = {one.path: one for one in (*from_environment(environment), *from_flags(flags))}
+    problems = list(variable_problems(environment))
+    unset: dict[Path, str] = {}
+    document = _document(path, environment, unset, problems)
+    _put_all(document, given, path, problems)
+    configuration, findings, conflicts = _validated(document, unset)
+    places = _Places(path, document, given)
+    problems += [places.finding(finding) for finding in findings]
+    problems += [places.conflict(conflict) for conflict in conflicts]
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(list(dict.fromkeys(problems)))
     return configuration
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key that stands twice; YAML forbids it, PyYAML lets the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path, environment: Mapping[str, str], unset: dict[str, str]) -> dict[str, Any]:
+def _document(
+    path: FilePath | None, environment: Mapping[str, str], unset: dict[Path, str], problems: list[str]
+) -> dict[Any, Any]:
+    """What the file says. If it cannot be read, a stand-in, so that variables and flags are checked all the same."""
+    if path is None:
+        return {}
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise ConfigurationError([f"cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError([f"is not UTF-8: {error}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError([f"is not YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(document, dict):
-        raise ConfigurationError(["must be a mapping with the keys server, admin, limits, logging, endpoints"])
-    try:
-        expanded: dict[str, Any] = _expand(document, "", environment, unset)
-    except RecursionError as error:
-        raise ConfigurationError(["contains itself: an alias stands below its own anchor"]) from error
-    return expanded
+        expanded: dict[Any, Any] = expand(read(path), environment, unset)
+    except Unreadable as error:
+        problems.append(f"{path}: {error}")
+    except RecursionError:
+        problems.append(f"{path}: contains itself: an alias stands below its own anchor")
+    else:
+        return expanded
+    return {"endpoints": placeholder(("endpoints",))}
 
 
-def _expand(value: Any, at: str, environment: Mapping[str, str], unset: dict[str, str]) -> Any:
-    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string; ``unset`` gets the paths where that failed."""
-    if isinstance(value, dict):
-        return {key: _expand(item, f"{at}.{key}".lstrip("."), environment, unset) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, f"{at}[{index}]", environment, unset) for index, item in enumerate(value)]
-    if not isinstance(value, str) or "${" not in value:
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        name, default = match[1], match[2]
-        if name not in environment and default is None:
-            unset[at] = f"${{{name}}} is not set in the environment; set it or write ${{{name}:-default}}"
-            return match[0]
-        return environment.get(name) or default or ""
-
-    text = _VARIABLE.sub(replace, value)
-    # A value that is nothing but a variable is typed as YAML would type it: `port: ${PORT:-8080}` is a number.
-    return _typed(text) if text and _VARIABLE.fullmatch(value) else text
+def _put_all(document: dict[Any, Any], given: dict[Path, Given], path: FilePath | None, problems: list[str]) -> None:
+    """Put what is given over the file, or make an endpoint of it."""
+    of_endpoint = [one for one in given.values() if one.path[0] == "endpoints"]
+    if path is not None and of_endpoint:
+        sources = ", ".join(one.source for one in of_endpoint)
+        problems.append(f"{sources}: not together with the configuration file {path}, which describes the endpoints")
+        for one in of_endpoint:
+            del given[one.path]
+    elif path is None and ENDPOINT_KEYS["backend"] in given:
+        document["endpoints"] = [{"name": "model"}]
+    elif path is None:
+        problems.append("mlproxy: give -c FILE, or --backend URL for a single endpoint")
+        document["endpoints"] = placeholder(("endpoints",))
+    for one in given.values():
+        put(document, one)
 
 
-def _typed(text: str) -> Any:
-    """What ``text`` is in YAML; text, if it is nothing else."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+def _validated(
+    document: dict[Any, Any], unset: Mapping[Path, str]
+) -> tuple[Configuration, list[Finding], list[Conflict]]:
+    """The configuration, and all that is wrong with it: broken values are mended until what is left is right."""
+    findings = [Finding(path, text) for path, text in unset.items()]
+    conflicts: list[Conflict] = []
+    broken = set(unset)
+    document = mended(document, broken)
+    while True:
+        try:
+            configuration = Configuration.model_validate(document)
+            break
+        except ValidationError as error:
+            found, clashes = findings_of(error, document), conflicts_of(error)
+            newly = {finding.path for finding in found} | {path for clash in clashes for path in clash.paths}
+            if newly <= broken:  # a defect of `mended`: better a traceback than a loop without end
+                raise
+        findings += found
+        # A value that stands in for a broken one may clash, which is nobody's mistake.
+        conflicts += [clash for clash in clashes if not overlap(clash.paths, broken)]
+        broken |= newly
+        document = mended(document, broken)
+    return configuration, findings + list(_unusable_files(configuration, broken)), conflicts
 
 
-def _leaves() -> Iterator[tuple[str, str]]:
-    for section, model in _SECTIONS.items():
-        for name, field in model.model_fields.items():
-            key = field.alias or name
-            yield f"MLPROXY_{section}_{key}".upper(), f"{section}.{key}"
+def _unusable_files(configuration: Configuration, broken: set[Path]) -> Iterator[Finding]:
+    """Files that the batcher will need: found out here, not by its dying."""
+    for index, endpoint in enumerate(configuration.endpoints):
+        path: Path = ("endpoints", index, "backend", "tls", "ca_file")
+        file = endpoint.backend.tls.ca_file
+        if file is not None and path not in broken:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+            except ssl.SSLError:
+                yield Finding(path, f"{file} holds no certificates in PEM form")
+            except OSError as error:
+                yield Finding(path, f"{file} cannot be read: {error.strerror}")
 
 
-def environment_variables() -> dict[str, str]:
-    """Every variable that is read, with the key it sets."""
-    short = {f"MLPROXY_{key.upper()}": key for key in ("backend", *ENDPOINT_KEYS)}
-    return {**dict(_leaves()), **short, "MLPROXY_WORKERS": "server.workers", "MLPROXY_CONFIG": "config"}
+class _Places:
+    """Says where what is wrong can be mended."""
 
+    def __init__(self, path: FilePath | None, document: dict[Any, Any], given: Mapping[Path, Given]) -> None:
+        self._file = "mlproxy" if path is None else str(path)
+        self._document = document
+        self._given = given
 
-def _from_environment(environment: Mapping[str, str], problems: list[str]) -> dict[str, object]:
-    known = environment_variables()
-    given: dict[str, object] = {}
-    for name in sorted(environment):
-        if not name.startswith("MLPROXY_") or _SERVICE_LINK.fullmatch(name):
-            continue
-        if name not in known:
-            problems.append(f"{name}: no such environment variable{closest(name, known)}")
-        elif known[name] != "config":
-            value = environment[name]
-            given[known[name]] = value.split(",") if name == "MLPROXY_BACKEND" else _typed(value)
-    if environment.get("PORT"):  # the platform's word; beats the file and MLPROXY_SERVER_PORT
-        given["server.port"] = _typed(environment["PORT"])
-    return given
+    def finding(self, finding: Finding) -> str:
+        """One line about one value."""
+        source = self._source(finding.path)
+        return f"{source}: {finding.text}" if source else self._in_file(finding.path, finding.text)
 
+    def conflict(self, conflict: Conflict) -> str:
+        """One line about several values: all places that have a share in it, defaults having none."""
+        sources = [self._source(path) or self._file for path in conflict.paths if self._is_written(path)]
+        if set(sources) <= {self._file}:
+            return self._in_file(conflict.at, conflict.text)
+        return f"{', '.join(dict.fromkeys(sources))}: {conflict.text}"
 
-def _apply(document: dict[str, Any], given: Mapping[str, object], has_file: bool, problems: list[str]) -> None:
-    endpoint: dict[str, Any] = {}
-    for key, value in given.items():
-        if key == "backend":
-            endpoint.setdefault("backend", {})["urls"] = value
-        elif key in ENDPOINT_KEYS:
-            _put(endpoint, ENDPOINT_KEYS[key], value)
-        else:
-            _put(document, key.split("."), value)
-    if endpoint and has_file:
-        problems.append(
-            f"{', '.join(sorted(k for k in given if '.' not in k))}: not together with a configuration file"
-        )
-    elif endpoint:
-        document["endpoints"] = [{"name": "model", **endpoint}]
+    def _in_file(self, path: Path, text: str) -> str:
+        return f"{self._file}: {format_path(path)}: {text}" if path else f"{self._file}: {text}"
 
+    def _source(self, path: Path) -> str | None:
+        above = (path[:length] for length in range(len(path), 0, -1))
+        return next((self._given[one].source for one in above if one in self._given), None)
 
-def _put(document: dict[str, Any], keys: Any, value: object) -> None:
-    *parents, last = keys
-    for key in parents:
-        child = document.setdefault(key, {})
-        document = child if isinstance(child, dict) else {}
-    document[last] = value
+    def _is_written(self, path: Path) -> bool:
+        at: Any = self._document
+        for part in path:
+            if not (part in at if isinstance(at, dict) else isinstance(at, list)):
+                return False
+            at = at[part]
+        return True

@@ -10,8 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mlproxy.config.values import DurationNs, HttpPath, HttpUrl, Port, PositiveDurationNs, SizeBytes, UrlName
-from mlproxy.units import format_duration
+from mlproxy.config.conflicts import Conflicting, conflicts
+from mlproxy.config.values import (
+    NO_LIMIT,
+    DurationNs,
+    Host,
+    HttpPath,
+    HttpUrl,
+    Port,
+    PositiveDurationNs,
+    SizeBytes,
+    UrlName,
+)
 
 #: Of each protocol: where predictions arrive, the prefix under which everything else passes through, and where the
 #: backend takes batches.
@@ -30,16 +40,18 @@ class Section(BaseModel):
 class Server(Section):
     """The data port and its workers."""
 
-    host: str = Field("0.0.0.0", description="Address of the data port.")
+    host: Host = Field("0.0.0.0", description="Address of the data port.")
     port: Port = Field(8080, description="`$PORT` wins, as Knative and Cloud Run want. 0: the kernel chooses.")
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] | Literal["auto"] = Field(
         "auto",
-        description="Ingress workers. auto: whole CPUs of the cgroup quota; from three on, less one for the batcher.",
+        examples=[2],
+        description="Ingress workers. auto: whole CPUs of the cgroup quota; from three on, less one for the batcher; "
+        "at most `limits.queue_bytes` / `limits.body`.",
     )
     drain_timeout_ns: PositiveDurationNs = Field(
         30_000_000_000, alias="drain_timeout", description="Longest time from SIGTERM to exit."
     )
-    ring_bytes: Annotated[SizeBytes, Field(ge=65536)] = Field(
+    ring_bytes: Annotated[SizeBytes, Field(ge=2**16, le=2**30)] = Field(
         8 * 2**20, alias="ring", description="Shared memory of each of a worker's two rings."
     )
 
@@ -47,7 +59,7 @@ class Server(Section):
 class Admin(Section):
     """The port for metrics and the API."""
 
-    host: str = Field("127.0.0.1", description="Address of the admin port.")
+    host: Host = Field("127.0.0.1", description="Address of the admin port.")
     port: Port = Field(8081, description="Port of metrics, status and API. 0: the kernel chooses.")
 
 
@@ -59,7 +71,11 @@ class Limits(Section):
     queue_instances: Annotated[int, Field(strict=True, ge=1)] = Field(
         10_000, description="Instances that may wait, over all endpoints; beyond it 503 with Retry-After."
     )
-    queue_bytes: SizeBytes = Field(256 * 2**20, description="Bytes that may wait, over all endpoints; beyond it 503.")
+    queue_bytes: SizeBytes = Field(
+        256 * 2**20,
+        description="Bytes that may wait in the batcher, over all endpoints; and bytes of unanswered bodies that the "
+        "workers may keep, in equal shares. Beyond either 503 with Retry-After. At least `limits.body` per worker.",
+    )
     header_timeout_ns: PositiveDurationNs = Field(
         10_000_000_000, alias="header_timeout",
         description="Longest time for a request's head, and longest pause within its body; beyond it 408.",
@@ -81,7 +97,9 @@ class Tls(Section):
     verify: Annotated[bool, Field(strict=True)] = Field(
         True, description="Whether the server's certificate is checked. Turn it off in experiments only."
     )
-    ca_file: str | None = Field(None, description="PEM file with the authorities to trust instead of the system's.")
+    ca_file: str | None = Field(
+        None, description="PEM file with the authorities to trust instead of the system's.", examples=["/etc/ca.pem"]
+    )
 
 
 class Retry(Section):
@@ -95,12 +113,26 @@ class Retry(Section):
     )
 
 
-class FixedScaling(Section):
-    """A backend of fixed size."""
+class Scaling(Section):
+    """How large the backend is."""
 
-    kind: Literal["fixed"] = Field("fixed", description="How the backend's size comes about.")
+    kind: Literal["fixed", "knative"] = Field(
+        "fixed", description="fixed: `slots` calls at once, always. knative: pods come and go with the calls in flight."
+    )
     slots: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
-        4, description="Calls that the backend serves at once; what `max_inflight: auto` means."
+        4, description="fixed: calls that the backend serves at once."
+    )
+    target: Annotated[float, Field(gt=0, le=1000)] = Field(
+        1.0, description="knative: the model's annotation `autoscaling.knative.dev/target`, calls per pod."
+    )
+    utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="knative: `target-utilization-percentage` as a share; the autoscaler aims at target × this."
+    )
+    container_concurrency: Annotated[int, Field(strict=True, ge=0, le=1000)] = Field(
+        1, description="knative: the model's `containerConcurrency`, calls that a pod serves at once; 0: no limit."
+    )
+    max_scale: Annotated[int, Field(strict=True, ge=0, le=10_000)] = Field(
+        0, description="knative: the model's annotation `max-scale`, most pods; 0: no limit."
     )
 
 
@@ -108,9 +140,12 @@ class Backend(Section):
     """The model server behind an endpoint."""
 
     urls: tuple[HttpUrl, ...] = Field(
-        min_length=1, description="Servers of the model; calls go to the one with the fewest in flight."
+        min_length=1, description="Servers of the model; calls go to the one with the fewest in flight.",
+        examples=["[http://127.0.0.1:9000]"],
+    )  # fmt: skip
+    path: HttpPath | None = Field(
+        None, description="Where batches are posted; null: the protocol's own path.", examples=["/predict"]
     )
-    path: HttpPath | None = Field(None, description="Where batches are posted; null: the protocol's own path.")
     timeout_ns: PositiveDurationNs = Field(
         5_000_000_000, alias="timeout", description="Longest time for a call's answer; beyond it 504."
     )
@@ -118,10 +153,10 @@ class Backend(Section):
         1_000_000_000, alias="connect_timeout", description="Longest time to connect, TLS included."
     )
     max_connections: Annotated[int, Field(strict=True, ge=1)] = Field(
-        64, description="At most so many connections to each URL; calls beyond them wait."
+        64, description="At most so many connections to each URL; calls beyond them wait, where no batch grows."
     )
     retry: Retry = Retry()
-    scaling: FixedScaling = FixedScaling()
+    scaling: Scaling = Scaling()
     tls: Tls = Tls()
 
     @field_validator("urls")
@@ -138,40 +173,61 @@ class Slo(Section):
     latency_ns: PositiveDurationNs = Field(
         500_000_000, alias="latency", description="The objective, from a request's head to its answer."
     )
-    share: Annotated[float, Field(gt=0, lt=1)] = Field(0.99, description="Reported against, in /api/v1/status.")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.99, description="Share of the requests that is to be answered in time; policy slo aims at it."
+    )
+
+
+class Aimd(Section):
+    """The loop of policy aimd: additive increase, multiplicative decrease of the batch size (MLProxy, 2022)."""
+
+    interval_ns: PositiveDurationNs = Field(30_000_000_000, alias="interval", description="How often it looks.")
+    start_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(5, description="First batch size.")
+    step: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(5, description="Added when all is well.")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.7, description="What the size is multiplied with otherwise.")
+    slo_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.8, description="Share of `slo.latency` below which the 95th percentile of the latency has to stay."
+    )
+    timeout_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="The size also shrinks when this share of the batches left by the timer."
+    )
 
 
 class Batching(Section):
     """How batches form."""
 
-    policy: Literal["none", "static"] = Field(
-        "static", description="none: every request is a call of its own. static: `max_size` and `max_linger`."
-    )
-    max_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(64, description="Instances per batch.")
+    policy: Literal["slo", "aimd", "static", "none"] = Field(
+        "slo",
+        description="slo: as late as `slo` allows, sooner where it costs nothing. static: `max_size` and `max_linger`. "
+        "aimd: the 2021 prototype's loop, to compare with. none: every request is a call of its own.",
+    )  # fmt: skip
+    max_size: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(128, description="Instances per batch.")
     max_linger_ns: DurationNs | None = Field(
-        None, alias="max_linger",
-        description="Longest wait for company, from the oldest request's arrival. null: none; a batch leaves as soon "
-        "as a slot is free, and grows while none is.",
+        None, alias="max_linger", examples=["5ms"],
+        description="Longest wait for company, from the oldest request's arrival. null: with policy slo whatever the "
+        "objective leaves; with static none: a batch leaves as soon as a slot is free, and grows while none is.",
     )  # fmt: skip
     max_inflight: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = Field(
-        "auto", description="Calls in flight at once; auto: `backend.scaling.slots`."
-    )
-
-    @model_validator(mode="after")
-    def _no_silent_no_op(self) -> Batching:
-        idle = self.model_fields_set & {"max_size", "max_linger_ns"} if self.policy == "none" else set()
-        if idle and not (idle == {"max_size"} and self.max_size == 64):
-            names = " and ".join(sorted(name.removesuffix("_ns") for name in idle))
-            raise ValueError(f"{names} would do nothing with policy none; leave it out or choose policy static")
-        return self
+        "auto", examples=[4],
+        description="Calls in flight at once; auto: the slots of a fixed backend, and of one that scales as many as it "
+        "has pods (slo) or no limit (the other policies).",
+    )  # fmt: skip
+    bill: Literal["pods", "busy"] = Field(
+        "pods",
+        description="What policy slo saves: pods, or the time in which they are busy (request-based billing), at the "
+        "price of latency.",
+    )  # fmt: skip
+    aimd: Aimd = Aimd()
 
 
 class Endpoint(Section):
     """A route with its protocol, objective, policy and backend."""
 
-    name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.")
+    name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.", examples=["iris"])
     protocol: Literal["kserve-v1", "json-list"] = Field("kserve-v1", description="What callers and the backend speak.")
-    route: HttpPath | None = Field(None, description="Path of predictions; null: the protocol's own.")
+    route: HttpPath | None = Field(
+        None, description="Path of predictions; null: the protocol's own.", examples=["/score"]
+    )
     backend: Backend
     slo: Slo = Slo()
     batching: Batching = Batching()
@@ -191,20 +247,19 @@ class Endpoint(Section):
         """Where batches are posted."""
         return self.backend.path or _PATHS[self.protocol][2].format(name=self.name)
 
+    @property
+    def max_inflight(self) -> int:
+        """Calls in flight at once, as a number; the policy slo finds its own for a backend that scales."""
+        if self.batching.max_inflight != "auto":
+            return self.batching.max_inflight
+        return self.backend.scaling.slots if self.backend.scaling.kind == "fixed" else NO_LIMIT
+
     @field_validator("route")
     @classmethod
     def _check_route(cls, route: str | None) -> str | None:
         if route in ("/healthz", "/readyz"):
             raise ValueError(f"{route} is the proxy's own health route")
         return route
-
-    @model_validator(mode="after")
-    def _linger_within_slo(self) -> Endpoint:
-        linger_ns = self.batching.max_linger_ns
-        if linger_ns is not None and linger_ns >= self.slo.latency_ns:
-            linger, latency = format_duration(linger_ns), format_duration(self.slo.latency_ns)
-            raise ValueError(f"batching.max_linger {linger} leaves nothing of slo.latency {latency} for the backend")
-        return self
 
 
 class Configuration(Section):
@@ -216,19 +271,15 @@ class Configuration(Section):
     logging: Logging = Logging()
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
 
-    @field_validator("endpoints")
-    @classmethod
-    def _distinct_endpoints(cls, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-        for what in ("name", "predict_path"):
-            values = [getattr(endpoint, what) for endpoint in endpoints]
-            for value in sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"two endpoints have the {what.replace('_', ' ')} {value}")
-        return endpoints
+    @property
+    def most_workers(self) -> int:
+        """How many workers can share `limits.queue_bytes` so that each may keep a body of `limits.body`."""
+        return self.limits.queue_bytes // self.limits.body_bytes
 
     @model_validator(mode="after")
-    def _distinct_ports(self) -> Configuration:
-        if self.server.port == self.admin.port != 0:
-            raise ValueError(f"server.port and admin.port are both {self.server.port}")
+    def _no_conflicts(self) -> Configuration:
+        if found := list(conflicts(self)):
+            raise Conflicting(found)
         return self
 
     def to_json(self) -> str:

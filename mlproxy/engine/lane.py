@@ -27,8 +27,17 @@ class Lane:
     """
 
     __slots__ = (
-        "_in_order", "_last_arrived_ns", "_late", "_others", "_pushed", "_slo_ns", "instances", "key", "late_instances",
-        "listed_ns", "sequence",
+        "_in_order",
+        "_late",
+        "_others",
+        "_pushed",
+        "_slo_ns",
+        "instances",
+        "key",
+        "last_arrived_ns",
+        "late_instances",
+        "listed_ns",
+        "sequence",
     )  # fmt: skip
 
     def __init__(self, key: bytes, slo_ns: int, sequence: int) -> None:
@@ -42,14 +51,14 @@ class Lane:
         self._others: list[tuple[int, int, Member]] = []
         self._late: deque[Member] = deque()
         self._pushed = 0  # makes entries comparable without comparing members
-        self._last_arrived_ns = 0
+        self.last_arrived_ns = 0
 
     def __repr__(self) -> str:
         return f"<Lane {self.key!r}: {self.instances} instances>"
 
     def append(self, members: Iterable[Member]) -> int:
         """Queue ``members``; returns when the most urgent of them is due."""
-        stand, slo_ns, last_arrived_ns = self._in_order.append, self._slo_ns, self._last_arrived_ns
+        stand, slo_ns, last_arrived_ns = self._in_order.append, self._slo_ns, self.last_arrived_ns
         earliest_due_ns, instances = NEVER_NS, 0
         for member in members:
             instances += member.count
@@ -64,7 +73,7 @@ class Lane:
             if due_ns < earliest_due_ns:
                 earliest_due_ns = due_ns
         self.instances += instances
-        self._last_arrived_ns = last_arrived_ns
+        self.last_arrived_ns = last_arrived_ns
         return earliest_due_ns
 
     def _push(self, member: Member, due_ns: int) -> int:

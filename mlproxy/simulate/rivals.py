@@ -11,13 +11,13 @@ from typing import Protocol
 
 import numpy as np
 
-from mlproxy.engine import Batch, Policy
-from mlproxy.engine.lane import Lane
-from mlproxy.engine.policies import Decision, Flush, WaitUntil
+from mlproxy.engine import Batch, Failure, Policy
+from mlproxy.engine.lane_table import LaneTable
+from mlproxy.engine.policies import Decision, Flush, Unlearning, WaitUntil
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 
-class _OnePerReplica:
+class _OnePerReplica(Unlearning):
     """A batch for every ready pod, and no more."""
 
     name = "rival"
@@ -30,9 +30,6 @@ class _OnePerReplica:
 
     def inflight_limit(self) -> int:
         return max(1, self._ready())
-
-    def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
-        pass
 
     def statistics(self) -> dict[str, float]:
         return {"max_size": self.size_cap, "slots": self.inflight_limit()}
@@ -50,11 +47,14 @@ class ClipperAimd(_OnePerReplica):
         self._largest = max_size
         self.size_cap = 1
 
-    def decide(self, lane: Lane, inflight: int, now_ns: int) -> Decision:
-        return Flush(self.size_cap, "slot" if inflight else "idle")
+    def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
+        lane = lanes.first()
+        if lane is None or in_flight >= self.inflight_limit():
+            return None
+        return Flush(lane, self.size_cap, "slot" if in_flight else "idle")
 
-    def observe_outcome(self, batch: Batch, succeeded: bool, now_ns: int) -> None:
-        if not succeeded:
+    def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+        if failure is not None:
             return
         if now_ns - batch.dispatched_ns > self._slo_ns:
             self.size_cap = max(1, int(self.size_cap * 0.9))
@@ -82,21 +82,24 @@ class BentoCork(_OnePerReplica):
         self._samples: deque[tuple[int, int, int]] = deque(maxlen=50)  # instances, duration, wait of the oldest
         self._refit_at_ns = 0
 
-    def decide(self, lane: Lane, inflight: int, now_ns: int) -> Decision:
-        waiting, newest_ns = lane.instances, lane.newest_arrived_ns
+    def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
+        lane = lanes.first()
+        if lane is None or in_flight >= self.inflight_limit():
+            return None
+        waiting, newest_ns = lane.instances, lane.last_arrived_ns
         if waiting >= self.size_cap:
-            return Flush(self.size_cap, "full")
+            return Flush(lane, self.size_cap, "full")
         cost_ns = waiting * (now_ns - newest_ns + self._POLL_NS + self._per_instance_ns)
         if cost_ns <= self._mean_wait_ns * self._DECAY:
             return WaitUntil(now_ns + self._POLL_NS)
-        return Flush(self.size_cap, "slot" if inflight else "idle")
+        return Flush(lane, self.size_cap, "slot" if in_flight else "idle")
 
     def statistics(self) -> dict[str, float]:
         learned = {"per_instance_ns": self._per_instance_ns, "mean_wait_ns": self._mean_wait_ns}
         return {**super().statistics(), **learned}
 
-    def observe_outcome(self, batch: Batch, succeeded: bool, now_ns: int) -> None:
-        if not succeeded:
+    def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+        if failure is not None:
             return
         wait_ns = batch.dispatched_ns - batch.members[0].arrived_ns
         self._samples.append((batch.instances, now_ns - batch.dispatched_ns, wait_ns))

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlproxy.config import Configuration, Endpoint, Limits
-from mlproxy.config.problems import problems_of
+from mlproxy.config.keys import format_path
+from mlproxy.config.problems import conflicts_of, findings_of
 from mlproxy.errors import ConfigurationError
 from mlproxy.simulate.arrivals import Trace
 from mlproxy.simulate.faults import Fault
@@ -17,10 +18,6 @@ from mlproxy.simulate.profiles import Profile
 from mlproxy.simulate.rivals import RIVALS
 from mlproxy.simulate.settings import ClusterSettings, Prices
 from mlproxy.units import NS_PER_S
-
-#: What `max_inflight: auto` means for policies that know no limit: the activator queues, not the proxy.
-NO_LIMIT = 1_000_000
-_NO_LIMIT_FOR = ("none", "aimd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +54,21 @@ def proxy_for(
     ``changes`` are dotted keys of the endpoint, such as ``batching.max_size``, or of ``limits``.
     """
     document = _document(policy, slo, share, changes)
+    if cluster is not None:
+        document["endpoints"][0]["backend"].setdefault("scaling", _scaling(cluster))
     configuration = _validated(document)
-    if policy == "slo" and cluster is not None:
-        scaling = {
-            "kind": "knative", "target": cluster.target, "utilization": cluster.utilization,
-            "container_concurrency": cluster.container_concurrency,
-        }  # fmt: skip
-        document["endpoints"][0]["backend"].setdefault("scaling", scaling)
-        configuration = _validated(document)
     return Proxy(policy=policy, endpoint=configuration.endpoints[0], limits=configuration.limits)
+
+
+def _scaling(cluster: ClusterSettings) -> dict[str, Any]:
+    return {
+        "kind": "knative", "target": cluster.target, "utilization": cluster.utilization,
+        "container_concurrency": cluster.container_concurrency, "max_scale": cluster.max_pods,
+    }  # fmt: skip
 
 
 def _document(policy: str, slo: str, share: float, changes: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     batching: dict[str, Any] = {"policy": "static" if policy in RIVALS else policy}
-    if policy in _NO_LIMIT_FOR:
-        batching["max_inflight"] = NO_LIMIT
     endpoint: dict[str, Any] = {
         "name": "simulated", "backend": {"urls": ["http://simulated"]}, "slo": {"latency": slo, "share": share},
         "batching": batching,
@@ -90,5 +87,7 @@ def _validated(document: dict[str, Any]) -> Configuration:
     try:
         return Configuration.model_validate(document)
     except ValidationError as error:
-        problems = [problem.removeprefix("endpoints[0].") for problem in problems_of(error, document)]
+        found = [f"{format_path(finding.path)}: {finding.text}" for finding in findings_of(error, document)]
+        found += [str(conflict) for conflict in conflicts_of(error)]
+        problems = [problem.removeprefix("endpoints[0].") for problem in found]
         raise ConfigurationError(problems) from error

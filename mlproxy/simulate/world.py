@@ -85,9 +85,9 @@ class World:
             ready = self._cluster.fleet.ready_level
             policy: Policy = RIVALS[proxy.policy](batching.max_size, proxy.endpoint.slo.latency_ns, lambda: ready.now)
         else:
-            policy = policy_for(batching, backend.scaling.slots)
+            policy = policy_for(proxy.endpoint)
         bounds = QueueBounds(proxy.limits.queue_instances, proxy.limits.queue_bytes)
-        return Engine(policy, bounds, retry_attempts=backend.retry.attempts)
+        return Engine(policy, bounds, slo_ns=proxy.endpoint.slo.latency_ns, retry_attempts=backend.retry.attempts)
 
     def run(self) -> Outcome:
         """Until the last request of the trace has its answer."""

@@ -60,7 +60,7 @@ async def serve(launch: Launch) -> None:
 def _runtime(
     endpoint: Endpoint, balancer: Balancer, bounds: QueueBounds, metrics: BatcherMetrics, service: BatcherService
 ) -> EndpointRuntime:
-    policy = policy_for(endpoint.batching, endpoint.backend.scaling.slots)
+    policy = policy_for(endpoint)
     engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
     return EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
 

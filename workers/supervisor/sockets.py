@@ -87,5 +87,6 @@ def _listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+        # Not os.strerror: a name that does not resolve has an error number of getaddrinfo's.
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import setproctitle
 
-from mlproxy.config import Configuration
+from mlproxy.config import Configuration, advice
 from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
 from workers.launch import Launch
@@ -44,10 +44,10 @@ def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
     setproctitle.setproctitle("mlproxy: supervisor")
     configure_logging(configuration.logging.level, "supervisor")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    workers = configuration.server.workers
-    count = worker_count() if workers == "auto" else workers
+    for note in advice(configuration):
+        logger.warning("%s", note)
     try:
-        sockets = bind(configuration, count)
+        sockets = bind(configuration, workers_of(configuration))
     except OSError as error:
         logger.error("%s", error.strerror)
         return 1
@@ -57,6 +57,12 @@ def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
     finally:
         supervisor.kill_all()
         sockets.close()
+
+
+def workers_of(configuration: Configuration) -> int:
+    """How many ingress workers to start; with auto never so many that one's share of the queue is below a body."""
+    workers = configuration.server.workers
+    return min(worker_count(), configuration.most_workers) if workers == "auto" else workers
 
 
 def make_slots(

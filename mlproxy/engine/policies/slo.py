@@ -26,8 +26,12 @@ class SloBatching:
 
     name = "slo"
 
-    def __init__(self, slo_ns: int, miss_target: float, max_size: int, pods: Pods, *, paced: bool = True) -> None:
+    def __init__(
+        self, slo_ns: int, miss_target: float, max_size: int, pods: Pods, *,
+        paced: bool = True, max_linger_ns: int | None = None,
+    ) -> None:  # fmt: skip
         self.split_size: int | None = max_size
+        self._least_lead_ns = 0 if max_linger_ns is None else slo_ns - max_linger_ns
         self.controller = Controller(slo_ns, miss_target, max_size, pods)
         self._paced = paced
         self._held_up = False  # the batch that was chosen last
@@ -75,7 +79,7 @@ class SloBatching:
 
     def _choose_lane(self, lanes: LaneTable, first: Lane, has_slot: bool, now_ns: int) -> Decision:
         controller, cap, wake_ns = self.controller, self.size_cap, NEVER_NS
-        longest_lead_ns = controller.lead_ns(cap)
+        longest_lead_ns = max(controller.lead_ns(cap), self._least_lead_ns)
         for lane in lanes.in_order():
             if lane.listed_ns - longest_lead_ns >= wake_ns:
                 break  # neither this lane nor those behind it must leave before one that was seen
@@ -95,7 +99,8 @@ class SloBatching:
         return WaitUntil(min(wake_ns, controller.paid_at_ns(size, now_ns)) if self._paced else wake_ns)
 
     def _latest_ns(self, lane: Lane) -> int:
-        return lane.listed_ns - self.controller.lead_ns(min(lane.instances, self.size_cap))
+        lead_ns = self.controller.lead_ns(min(lane.instances, self.size_cap))
+        return lane.listed_ns - max(lead_ns, self._least_lead_ns)
 
     def _flush(self, lane: Lane, reason: FlushReason, now_ns: int) -> Flush:
         self._held_up = now_ns > self._latest_ns(lane) + HELD_UP_NS

@@ -56,11 +56,12 @@ class FixedPods:
 class ShadowPods:
     """Knative's autoscaler, run on the proxy's own calls, until somebody tells the number of ready pods."""
 
-    def __init__(self, spec: AutoscalerSpec, slots_per_pod: int) -> None:
+    def __init__(self, spec: AutoscalerSpec, slots_per_pod: int, max_scale: int = 0) -> None:
         self.slot_target = spec.target.value / slots_per_pod
         self.elastic = True
         self._spec = spec
         self._slots_per_pod = slots_per_pod
+        self._max_scale = max_scale
         self._told: int | None = None
         self._ready = 1
         self._wanted: deque[tuple[int, int]] = deque()  # (believed from, pods), rising
@@ -116,6 +117,8 @@ class ShadowPods:
         while self._wanted and self._wanted[0][0] <= now_ns:
             self._ready = self._wanted.popleft()[1]
         want = self._autoscaler.decide(*averages, self._ready, now_ns).pods
+        if self._max_scale:
+            want = min(want, self._max_scale)
         coming = self._wanted[-1][1] if self._wanted else self._ready
         if want < self._ready:
             self._ready = want

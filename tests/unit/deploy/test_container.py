@@ -145,5 +145,31 @@ def test_a_broken_storage_does_not_hide_the_engine_that_works(tmp_path: Path) ->
     assert build == "build --file Containerfile --tag example/proxy:1 --build-arg BASE=example/base ."
 
 
+@pytest.mark.parametrize("engine", ["podman", "buildah", "docker"])
+def test_a_base_that_cannot_be_fetched_is_told_with_what_to_do(tmp_path: Path, engine: str) -> None:
+    for name in ("dirname", "sed", "tail"):
+        (tmp_path / name).symlink_to(_which(name))
+    script = (
+        "#!/bin/sh\n"
+        'case "$1 $2" in\n'
+        "    'image inspect' | 'inspect --type') exit 1 ;;\n"
+        "    pull*) echo 'trying'; echo 'a stack of words' >&2; echo 'no such host' >&2; exit 125 ;;\n"
+        "    build*) echo built >&2 ;;\n"
+        "esac\n"
+    )
+    (tmp_path / engine).write_text(script)
+    (tmp_path / engine).chmod(0o755)
+    finished = subprocess.run(
+        [_which("sh"), str(ROOT / "deploy" / "image.sh")], capture_output=True, text=True, timeout=20, check=False,
+        env={"PATH": str(tmp_path), "BASE": "registry.invalid/base"},
+    )  # fmt: skip
+    assert finished.returncode == 1
+    fetching, cannot, name_another, load_one = finished.stderr.splitlines()
+    assert "fetching the base image registry.invalid/base" in fetching
+    assert "registry.invalid/base cannot be fetched: no such host" in cannot
+    assert "BASE=registry.example.com/python:3.12-slim make image" in name_another
+    assert engine in load_one
+
+
 def _which(name: str) -> str:
     return subprocess.run(["sh", "-c", f"command -v {name}"], capture_output=True, text=True, check=True).stdout.strip()

@@ -11,7 +11,8 @@ import pytest
 
 from docs import references
 from mlproxy.config import Configuration
-from mlproxy.config.load import environment_variables
+from mlproxy.config.keys import keys_of
+from mlproxy.config.sources import environment_variables
 from mlproxy.observe import MetricPage, PageLayout
 from mlproxy.observe.prometheus import PageCollector
 
@@ -38,34 +39,34 @@ def test_the_pages_are_in_step_with_the_code() -> None:
 
 def test_every_key_that_a_configuration_writes_is_listed_once(configuration: Configuration) -> None:
     written = list(leaves(configuration.model_dump(mode="json", by_alias=True)))
-    assert [key.path for key in references.configuration_keys()] == written
+    assert [key.path for key in keys_of(Configuration)] == written
 
 
 def test_every_key_has_a_kind_and_a_meaning() -> None:
-    assert [key.path for key in references.configuration_keys() if not (key.kind and key.meaning)] == []
+    assert [key.path for key in keys_of(Configuration) if not (key.kind and key.meaning)] == []
 
 
 @pytest.mark.parametrize(
     ("path", "kind", "default"),
     [
-        ("server.drain_timeout", "duration", "`30s`"),
-        ("server.ring", "size from 64KiB", "`8MiB`"),
-        ("server.workers", "whole number from 1 to 256 or `auto`", "`auto`"),
-        ("logging.access", "`true` or `false`", "`false`"),
-        ("endpoints[].slo.share", "number above 0 below 1", "`0.99`"),
+        ("server.drain_timeout", "duration above 0s", "30s"),
+        ("server.ring", "size from 64KiB to 1GiB", "8MiB"),
+        ("server.workers", "whole number from 1 to 256 or `auto`", "auto"),
+        ("logging.access", "`true` or `false`", "false"),
+        ("endpoints[].slo.share", "number above 0 below 1", "0.99"),
         ("endpoints[].backend.urls", "list of text", "required"),
-        ("endpoints[].batching.policy", "`none`, `static`", "`static`"),
-        ("endpoints[].batching.max_linger", "duration or `null`", "`null`"),
+        ("endpoints[].batching.policy", "`none` or `static`", "static"),
+        ("endpoints[].batching.max_linger", "duration or `null`", "null"),
     ],
 )
 def test_units_bounds_and_defaults_are_told_as_people_write_them(path: str, kind: str, default: str) -> None:
-    key = next(key for key in references.configuration_keys() if key.path == path)
+    key = next(key for key in keys_of(Configuration) if key.path == path)
     assert (key.kind, key.default) == (kind, default)
 
 
 def test_every_environment_variable_is_listed() -> None:
     page = references.configuration_page()
-    assert [name for name in ("PORT", *environment_variables()) if f"| `{name}` |" not in page] == []
+    assert [name for name in ("MLPROXY_CONFIG", *environment_variables()) if f"| `{name}` |" not in page] == []
 
 
 def test_every_exposed_metric_is_listed_with_its_kind(configuration: Configuration) -> None:

@@ -1,0 +1,156 @@
+"""Values that are right by themselves and wrong together, and some that are only unwise. **Pure.**
+
+A `Configuration` without conflicts cannot be made, so nothing that gets one has to look again. What names several
+values says so by their paths: whoever reports a conflict can tell where each of them came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlproxy.config.keys import Path, format_path
+from mlproxy.config.values import NO_LIMIT
+from mlproxy.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from mlproxy.config.schema import Configuration, Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two or more values that do not go together."""
+
+    at: Path  #: the section that they have in common
+    paths: tuple[Path, ...]  #: theirs
+    text: str
+
+    def __str__(self) -> str:
+        return f"{format_path(self.at)}: {self.text}" if self.at else self.text
+
+
+class Conflicting(ValueError):
+    """A configuration has these conflicts."""
+
+    def __init__(self, conflicts: list[Conflict]) -> None:
+        super().__init__("; ".join(conflict.text for conflict in conflicts))
+        self.conflicts = conflicts
+
+
+def conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    """Every conflict of ``configuration``."""
+    yield from _ports(configuration)
+    yield from _queue_shares(configuration)
+    for what in ("name", "predict_path"):
+        yield from _shared(configuration, what)
+    for index, endpoint in enumerate(configuration.endpoints):
+        yield from _endpoint_conflicts(("endpoints", index), endpoint)
+
+
+def advice(configuration: Configuration) -> Iterator[Conflict]:
+    """What works, but not as somebody who wrote it may think."""
+    limit = configuration.limits.queue_instances
+    for index, endpoint in enumerate(configuration.endpoints):
+        at: Path = ("endpoints", index)
+        batching, backend = endpoint.batching, endpoint.backend
+        if batching.policy != "none" and batching.max_size > limit:
+            text = f"batching.max_size {batching.max_size} is never reached: limits.queue_instances is {limit}"
+            yield Conflict(at, ((*at, "batching", "max_size"), ("limits", "queue_instances")), text)
+        connections = backend.max_connections * len(backend.urls)
+        if connections < endpoint.max_inflight < NO_LIMIT:
+            yield Conflict(
+                at, ((*at, "batching", "max_inflight"), (*at, "backend", "max_connections")),
+                f"{endpoint.max_inflight} calls in flight, but {connections} connections: the other calls would wait "
+                "for one, where they no longer grow; raise backend.max_connections",
+            )  # fmt: skip
+
+
+def _ports(configuration: Configuration) -> Iterator[Conflict]:
+    if configuration.server.port == configuration.admin.port != 0:
+        text = f"server.port and admin.port are both {configuration.server.port}"
+        yield Conflict((), (("server", "port"), ("admin", "port")), text)
+
+
+def _queue_shares(configuration: Configuration) -> Iterator[Conflict]:
+    """A worker keeps bodies up to its share of the queue: a body beyond that would be refused with 503 for ever."""
+    server, limits = configuration.server, configuration.limits
+    workers = 1 if server.workers == "auto" else server.workers
+    if configuration.most_workers < workers:
+        each = f" for each of {workers} workers" if workers > 1 else ""
+        text = (
+            f"limits.queue_bytes {format_size(limits.queue_bytes)} is less than limits.body "
+            f"{format_size(limits.body_bytes)}{each}, so a body of that size could never wait; "
+            f"at least {format_size(limits.body_bytes * workers)} would do"
+        )
+        yield Conflict((), (("limits", "queue_bytes"), ("limits", "body"), ("server", "workers")), text)
+
+
+def _shared(configuration: Configuration, what: str) -> Iterator[Conflict]:
+    """Endpoints that have the same ``what``."""
+    positions: dict[str, list[int]] = {}
+    for index, endpoint in enumerate(configuration.endpoints):
+        positions.setdefault(getattr(endpoint, what), []).append(index)
+    for value, indexes in positions.items():
+        if len(indexes) > 1 and not (what == "predict_path" and _same_names(configuration, indexes)):
+            key = {"name": "name", "predict_path": "route"}[what]
+            listed = " and ".join(f"endpoints[{index}]" for index in indexes[:2])
+            more = f" (and {len(indexes) - 2} more)" if len(indexes) > 2 else ""
+            paths = tuple(("endpoints", index, key) for index in indexes)
+            yield Conflict((), paths, f"{listed}{more} have the same {key} {value}")
+
+
+def _same_names(configuration: Configuration, indexes: list[int]) -> bool:
+    """Endpoints of one name have one route as well, which is not a finding of its own."""
+    return len({configuration.endpoints[index].name for index in indexes}) == 1
+
+
+def _endpoint_conflicts(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
+    batching, backend = endpoint.batching, endpoint.backend
+    linger_ns = batching.max_linger_ns
+    yield from _idle_scaling(at, endpoint)
+    yield from _idle_keys(at, endpoint)
+    if batching.policy != "none" and linger_ns is not None and linger_ns >= endpoint.slo.latency_ns:
+        text = (
+            f"batching.max_linger {format_duration(linger_ns)} leaves nothing of slo.latency "
+            f"{format_duration(endpoint.slo.latency_ns)} for the backend"
+        )
+        yield Conflict(at, ((*at, "batching", "max_linger"), (*at, "slo", "latency")), text)
+    if backend.tls.ca_file is not None and not backend.tls.verify:
+        tls = (*at, "backend", "tls")
+        yield Conflict(tls, ((*tls, "ca_file"), (*tls, "verify")), "ca_file would do nothing with verify: false")
+
+
+#: Keys of `backend.scaling` that act with one kind only.
+_SCALING_KEYS = {"fixed": {"slots"}, "knative": {"target", "utilization", "container_concurrency", "max_scale"}}
+
+
+def _idle_scaling(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
+    scaling = endpoint.backend.scaling
+    section = (*at, "backend", "scaling")
+    for name in sorted(scaling.model_fields_set - _SCALING_KEYS[scaling.kind] - {"kind"}):
+        other = "knative" if scaling.kind == "fixed" else "fixed"
+        text = f"{name} would do nothing with kind {scaling.kind}; leave it out or choose kind {other}"
+        yield Conflict(section, ((*section, name), (*section, "kind")), text)
+
+
+#: Keys of `batching` that act with one of the policies at least, and with which.
+_POLICY_KEYS = {
+    "max_size": ("slo", "aimd", "static"), "max_linger": ("slo", "static"), "bill": ("slo",), "aimd": ("aimd",),
+}  # fmt: skip
+
+
+def _idle_keys(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
+    """Keys of batching that the policy does not look at: somebody believes that they do something."""
+    batching = endpoint.batching
+    given = {name.removesuffix("_ns") for name in batching.model_fields_set}
+    idle = [key for key, policies in _POLICY_KEYS.items() if key in given and batching.policy not in policies]
+    if not idle or (idle == ["max_size"] and batching.max_size == type(batching).model_fields["max_size"].default):
+        return
+    section = (*at, "batching")
+    choices = " or ".join(
+        policy for policy in ("slo", "aimd", "static") if all(policy in _POLICY_KEYS[key] for key in idle)
+    )
+    instead = f"leave it out or choose policy {choices}" if choices else "leave them out"
+    text = f"{' and '.join(idle)} would do nothing with policy {batching.policy}; {instead}"
+    yield Conflict(section, tuple((*section, key) for key in (*idle, "policy")), text)

@@ -1,0 +1,78 @@
+"""The admin API says what it has, without the internet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from mlproxy.config import Configuration
+from mlproxy.observe import MetricPage, PageLayout
+from workers.admin.app import make_app
+from workers.admin.reference import reference_page
+
+
+@pytest.fixture
+def app() -> Iterator[FastAPI]:
+    configuration = Configuration.model_validate({"endpoints": [{"name": "iris", "backend": {"urls": ["http://a"]}}]})
+    page = MetricPage.create(PageLayout.of(configuration), "supervisor")
+    yield make_app(configuration, {"supervisor": page})
+    page.words.release()
+    os.close(page.fd)
+
+
+def get(app: FastAPI, path: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+def test_the_root_leads_to_the_page_about_the_api(app: FastAPI) -> None:
+    answer = get(app, "/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+
+
+def test_the_page_names_every_route_and_what_it_answers(app: FastAPI) -> None:
+    answer = get(app, "/docs")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    for path, operations in get(app, "/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            assert path in answer.text
+            assert operation["summary"] in answer.text
+    for text in ("EndpointStatus", "heartbeat_age_s", "text/html", "list of <a"):
+        assert text in answer.text
+
+
+def test_the_page_needs_nothing_but_itself(app: FastAPI) -> None:
+    text = get(app, "/docs").text
+    assert "<script" not in text
+    assert "//" not in text.replace("<!DOCTYPE", "")
+
+
+def test_every_link_leads_somewhere(app: FastAPI) -> None:
+    text = get(app, "/docs").text
+    links = re.findall(r'href="([^"]*)"', text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            assert f'id="{link[1:]}"' in text
+        elif link != "api/v1/status":  # it asks for processes, which are not there
+            assert get(app, f"/{link}").status_code == 200
+
+
+def test_what_an_api_says_about_itself_is_text_and_not_markup() -> None:
+    page = reference_page({
+        "info": {"title": "<b>", "version": "1"},
+        "paths": {"/<i>": {"put": {"summary": "a & b", "responses": {"200": {}}}}},
+    })  # fmt: skip
+    assert "&lt;b&gt; 1" in page
+    assert "PUT /&lt;i&gt;" in page
+    assert "a &amp; b" in page

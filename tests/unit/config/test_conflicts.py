@@ -1,0 +1,94 @@
+"""Values that do not go together are refused, those that are only unwise are told, and defaults are neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlproxy.config import Configuration, advice
+
+BACKEND: dict[str, Any] = {"urls": ["http://model:9000"]}
+
+
+def configuration(*endpoints: dict[str, Any], **sections: Any) -> Configuration:
+    given = [{"name": "iris", "backend": BACKEND} | keys for keys in endpoints or ({},)]
+    return Configuration.model_validate({"endpoints": given, **sections})
+
+
+def advised(*endpoints: dict[str, Any], **sections: Any) -> list[str]:
+    return [str(one) for one in advice(configuration(*endpoints, **sections))]
+
+
+@pytest.mark.parametrize("batching", [{"max_size": 8}, {"max_linger": "1ms"}, {"max_size": 8, "max_linger": "1ms"}])
+def test_a_batch_key_without_batching_would_be_a_silent_no_op_and_is_refused(batching: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="would do nothing with policy none"):
+        configuration({"batching": {"policy": "none", **batching}})
+
+
+def test_a_linger_as_long_as_the_objective_leaves_nothing_for_the_backend() -> None:
+    slo = {"latency": "100ms"}
+    with pytest.raises(ValidationError, match=r"leaves nothing of slo\.latency 100ms"):
+        configuration({"slo": slo, "batching": {"max_linger": "100ms"}})
+    shorter = configuration({"slo": slo, "batching": {"max_linger": "99ms"}})
+    assert shorter.endpoints[0].batching.max_linger_ns == 99_000_000
+
+
+@pytest.mark.parametrize(
+    ("second", "what"), [({}, "name iris"), ({"name": "b", "route": "/v1/models/iris:predict"}, "route /v1/models")]
+)
+def test_two_endpoints_never_share_a_name_or_a_route(second: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValidationError, match=rf"endpoints\[0\] and endpoints\[1\] have the same {what}"):
+        configuration({}, second)
+
+
+def test_many_endpoints_of_one_name_are_one_short_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        configuration(*[{}] * 1000)
+    (error,) = caught.value.errors()
+    assert error["msg"] == "Value error, endpoints[0] and endpoints[1] (and 998 more) have the same name iris"
+
+
+def test_the_two_ports_differ_unless_the_kernel_chooses_them() -> None:
+    with pytest.raises(ValidationError, match="both 9000"):
+        configuration(server={"port": 9000}, admin={"port": 9000})
+    assert configuration(server={"port": 0}, admin={"port": 0}).server.port == 0
+
+
+@pytest.mark.parametrize("workers", [1, "auto"])
+def test_the_queue_holds_at_least_one_largest_body(workers: object) -> None:
+    with pytest.raises(ValidationError, match=r"limits\.queue_bytes 1MiB is less than limits\.body 16MiB, so"):
+        configuration(server={"workers": workers}, limits={"queue_bytes": "1MiB"})
+
+
+def test_every_worker_can_keep_a_largest_body_in_its_share_of_the_queue() -> None:
+    assert configuration(server={"workers": 16}).most_workers == 16
+    with pytest.raises(ValidationError, match=r"for each of 17 workers.* at least 272MiB would do"):
+        configuration(server={"workers": 17})
+    assert configuration(server={"workers": 17}, limits={"queue_bytes": "272MiB"}).most_workers == 17
+
+
+def test_authorities_that_would_not_be_asked_are_refused() -> None:
+    with pytest.raises(ValidationError, match="ca_file would do nothing with verify: false"):
+        configuration({"backend": {**BACKEND, "tls": {"verify": False, "ca_file": "/ca.pem"}}})
+
+
+def test_defaults_need_no_advice() -> None:
+    assert advised() == []
+
+
+def test_calls_beyond_the_connections_would_wait_where_nobody_sees_them() -> None:
+    backend = {**BACKEND, "max_connections": 2}
+    assert advised({"backend": backend})[0].startswith("endpoints[0]: 4 calls in flight, but 2 connections")
+    assert advised({"backend": backend, "batching": {"max_inflight": 2}}) == []
+    assert advised({"backend": {**backend, "urls": ["http://a", "http://b"]}}) == []
+
+
+def test_a_batch_size_that_the_queue_can_never_reach_is_told() -> None:
+    limits = {"queue_instances": 10}
+    assert advised(limits=limits) == [
+        "endpoints[0]: batching.max_size 64 is never reached: limits.queue_instances is 10"
+    ]
+    assert advised({"batching": {"policy": "none"}}, limits=limits) == []
+    assert advised({"batching": {"max_size": 10}}, limits=limits) == []
