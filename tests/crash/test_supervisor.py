@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bench.processes import PROJECT, Proxy, running_proxy, wait_until
 from mlproxy.config import Configuration
-from tests.crash.test_batcher_killed import (
+from tests.crash.callers import (
     WITHIN_S,
     Callers,
     Load,
@@ -29,50 +28,13 @@ from tests.crash.test_batcher_killed import (
     slow_echo,
     total,
 )  # fmt: skip
+from tests.crash.processes import alive, ended, processes, refused
 from tests.system.backends import Backend, never, running_backend
 from tests.system.raw_http import Caller
 
 NO_BACKEND = ("--backend", "http://127.0.0.1:9", "--name", "m", "--workers", "1")
 LARGEST_WORKER_PSS_BYTES = 64 * 2**20
 ROLES = {"mlproxy: supervisor", "mlproxy: ingress 0", "mlproxy: batcher", "mlproxy: admin"}
-
-
-def processes(proxy: Proxy) -> dict[str, psutil.Process]:
-    """Every process of a running proxy, by the name that ``ps`` shows."""
-    supervisor = psutil.Process(proxy.pid)
-    return {_title(process): process for process in (supervisor, *supervisor.children(recursive=True))}
-
-
-def _title(process: psutil.Process) -> str:
-    return " ".join(process.cmdline()).strip()
-
-
-def alive(found: dict[str, psutil.Process]) -> list[str]:
-    """Which of them have not ended. (A zombie has: it only waits for whoever is PID 1 here.)"""
-    return [name for name, process in found.items() if _runs(process)]
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def ended(proxy: Proxy, within_s: float = 2 * WITHIN_S) -> int | None:
-    """Wait for its exit code; None when it does not come."""
-    wait_until(lambda: proxy.returncode is not None, within_s)
-    return proxy.returncode
-
-
-def refused(proxy: Proxy) -> bool:
-    """Does nobody accept connections any more?"""
-    host, port = proxy.url.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=WITHIN_S).close()
-    except ConnectionError:
-        return True
-    return False
 
 
 # --- at rest -------------------------------------------------------------------------------------------------
