@@ -67,7 +67,7 @@ def _runtime(
 
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A defect: end at once. The workers hold every request and send it to the successor; going on might lose some."""
-    logger.critical("defect, ending: %s", context["message"], exc_info=context.get("exception"))
+    logger.critical("defect, ending: %s", context.get("message"), exc_info=context.get("exception"))
     os._exit(EXIT_DEFECT)
 
 

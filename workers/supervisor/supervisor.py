@@ -19,6 +19,7 @@ from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
 from workers.launch import Launch
 from workers.supervisor.cpu_quota import worker_count
+from workers.supervisor.descriptors import raise_descriptor_limit
 from workers.supervisor.slot import Slot
 from workers.supervisor.sockets import Sockets, bind
 
@@ -44,6 +45,7 @@ def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
     setproctitle.setproctitle("mlproxy: supervisor")
     configure_logging(configuration.logging.level, "supervisor")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    raise_descriptor_limit()
     workers = configuration.server.workers
     count = worker_count() if workers == "auto" else workers
     try:
