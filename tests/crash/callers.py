@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ SERVICE_S = 0.005
 @contextmanager
 def proxy_before(
     backend: Backend, folder: Path, *, batching: dict[str, Any] | None = None, retry: dict[str, Any] | None = None,
-    **server: Any,
+    start: Callable[..., AbstractContextManager[Proxy]] = running_proxy, **server: Any,
 ) -> Iterator[Proxy]:  # fmt: skip
     """A proxy of one endpoint, ``m``. Keywords are sections of its configuration; the rest belongs to ``server``."""
     file = folder / "mlproxy.yaml"
@@ -35,7 +35,7 @@ def proxy_before(
         "backend": {"urls": [backend.url], "timeout": "30s", "retry": retry or {}},
     }  # fmt: skip
     file.write_text(json.dumps({"server": {"workers": 1} | server, "endpoints": [endpoint]}))  # YAML contains JSON
-    with running_proxy("-c", str(file), log=folder / "proxy.log") as proxy:
+    with start("-c", str(file), log=folder / "proxy.log") as proxy:
         yield proxy
 
 

@@ -17,6 +17,7 @@ from tests.crash.callers import WITHIN_S, pid_of, predict, predictions, proxy_be
 from tests.crash.processes import processes
 from tests.system.backends import running_backend
 from tests.system.raw_http import Caller
+from workers.supervisor.supervisor import MAX_START_FAILURES
 
 SAYS_SO = ("cannot accept a worker", "channel refused")
 
@@ -53,6 +54,20 @@ def test_a_batcher_without_room_for_a_worker_takes_it_as_soon_as_there_is(room: 
             leave_room_for(100, batcher)
             assert predictions(caller.read_response()) == [b"1"]  # refused offers are not deaths: it is no suspect
         assert pid_of(proxy, "batcher") == batcher.pid
+
+
+def test_a_supervisor_without_room_to_start_a_process_starts_it_as_soon_as_there_is(tmp_path: Path) -> None:
+    with running_backend() as backend, proxy_before(backend, tmp_path) as proxy:
+        supervisor, killed = psutil.Process(proxy.pid), pid_of(proxy, "ingress-0")
+        leave_room_for(0, supervisor)
+        os.kill(killed, signal.SIGKILL)
+        # More often than a start may fail before the proxy gives up: this is not the first start.
+        said = "cannot start a process for ingress-0"
+        assert wait_until(lambda: proxy.log_text().count(said) > MAX_START_FAILURES, WITHIN_S), proxy.log_text()
+        assert "Too many open files" in proxy.log_text()
+        leave_room_for(100, supervisor)
+        with Caller(proxy.url, within_s=WITHIN_S) as caller:
+            assert predictions(caller.call(predict(b"1"))) == [b"1"]
 
 
 def test_every_process_may_have_as_many_as_the_administrator_allows(tmp_path: Path) -> None:
