@@ -39,7 +39,7 @@ async def serve(launch: Launch) -> None:
     balancers, runtimes = [], []
     for index, endpoint in enumerate(configuration.endpoints):
         metrics = BatcherMetrics(page, index)
-        balancer = Balancer.of(endpoint.backend, configuration.limits, loop, metrics.healthy)
+        balancer = Balancer.of(endpoint, configuration.limits, loop, metrics.healthy)
         balancers.append(balancer)
         runtimes.append(_runtime(endpoint, balancer, bounds, metrics, service))
     stop = asyncio.Event()
