@@ -17,6 +17,10 @@ from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse, F
 
 #: Below this a request is one copy and one write; above it the buffers go to the socket as they are (writev).
 JOIN_BELOW_BYTES = 64 * 1024
+#: What a reply may have besides its body: heads, interim ones too, trailers. Envoy's bound for a head is 60 KiB. Each
+#: byte of body may bring so many more: a chunk of one byte has five around it, and its extension.
+MAX_AROUND_BYTES = 64 * 1024
+MAX_AROUND_PER_BODY_BYTE = 16
 
 
 class BackendConnection(asyncio.Protocol):
@@ -37,6 +41,7 @@ class BackendConnection(asyncio.Protocol):
         self._call: BackendCall | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._calls = 0
+        self._received_bytes = 0  # of the reply that is coming
         self.idle_since = 0.0  #: loop time
         self._reset()
 
@@ -102,6 +107,7 @@ class BackendConnection(asyncio.Protocol):
         if self._call is None:
             self.close()  # bytes that nobody asked for
             return
+        self._received_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -115,6 +121,10 @@ class BackendConnection(asyncio.Protocol):
             self._fail("protocol", f"the backend's reply has the status {self._status}")
         elif self._complete:
             self._succeed(keep=self._keep_alive and not self._surplus)
+        elif self._received_bytes - self._size_bytes > MAX_AROUND_BYTES + MAX_AROUND_PER_BODY_BYTE * self._size_bytes:
+            self._fail(
+                "too_large", f"the backend sent more than {MAX_AROUND_BYTES} bytes that are not its reply's body"
+            )
 
     def eof_received(self) -> bool:
         return False  # close the transport; `connection_lost` settles the call
@@ -140,6 +150,7 @@ class BackendConnection(asyncio.Protocol):
         response = BackendResponse(self._status, self._content_type, body)
         call.connection = None
         self._reset()
+        self._received_bytes = 0
         if keep:
             self._on_idle(self)
         else:

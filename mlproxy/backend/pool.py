@@ -148,7 +148,8 @@ class ConnectionPool:
             limit = format_duration(self._connect_timeout_ns)
             self._could_not_connect(call, BackendFailure("connect", f"no connection to {self.url} within {limit}"))
         except (OSError, ValueError) as error:  # refused, unreachable, unknown name or no name at all, bad certificate
-            self._could_not_connect(call, BackendFailure("connect", f"cannot connect to {self.url}: {error}"))
+            reason = str(error) or "the connection was closed in the TLS handshake"
+            self._could_not_connect(call, BackendFailure("connect", f"cannot connect to {self.url}: {reason}"))
         else:
             self._connected(call, connection)
 

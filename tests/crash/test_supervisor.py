@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.processes import PROJECT, Proxy, running_proxy, wait_until
@@ -52,6 +53,11 @@ def test_each_process_is_named_by_its_role(resting: Proxy) -> None:
     assert set(found) == ROLES
     for title, process in found.items():  # and by what `ps -o comm` and `top` show, of which the kernel keeps 15 bytes
         assert Path(f"/proc/{process.pid}/comm").read_text().strip() == title[:15].strip()
+
+
+def test_the_supervisor_has_one_thread(resting: Proxy) -> None:
+    """A role dies with the *thread* that started it (prctl(2)), and signals are blocked in one thread only."""
+    assert psutil.Process(resting.pid).num_threads() == 1
 
 
 def test_a_worker_at_rest_takes_less_than_64_mib(resting: Proxy) -> None:
@@ -120,6 +126,36 @@ def test_a_role_that_never_becomes_ready_is_given_up() -> None:
     assert supervisor.returncode == 1
     assert supervisor.stderr.splitlines()[-1].endswith("ingress-0 failed to start 5 times in a row; giving up")
     assert "No module named workers.no_such_role" in supervisor.stderr
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[tuple[Proxy, dict[str, psutil.Process]]]:
+    """A proxy whose roles have been started and are not ready, and all its processes."""
+    proxy = Proxy(*NO_BACKEND, log=tmp_path / "proxy.log")
+    try:
+        assert wait_until(lambda: len(processes(proxy)) == len(ROLES), WITHIN_S)
+        yield proxy, processes(proxy)
+    finally:
+        proxy.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_who_stops_a_start_has_a_clean_end(
+    starting: tuple[Proxy, dict[str, psutil.Process]], number: signal.Signals
+) -> None:
+    proxy, found = starting
+    os.kill(proxy.pid, number)
+    assert ended(proxy) == 0, proxy.log_text()
+    assert alive(found) == []
+    assert "Traceback" not in proxy.log_text()
+
+
+def test_nobody_outlives_a_supervisor_that_is_killed_while_it_starts(
+    starting: tuple[Proxy, dict[str, psutil.Process]],
+) -> None:
+    proxy, found = starting
+    os.kill(proxy.pid, signal.SIGKILL)
+    assert wait_until(lambda: alive(found) == [], 5.0), alive(found)  # each is at its imports, and has to get through
 
 
 # --- the supervisor is killed --------------------------------------------------------------------------------

@@ -171,8 +171,9 @@ class Supervisor:
         # Workers that still finish their requests need a batcher.
         needed = not self._draining or (slot.role == "batcher" and self._stages[:1] == ["ingress"])
         restart = needed and not self._ending
+        served = slot.was_ready or slot.ready
         slot.ended(status, time.monotonic_ns(), restart=restart)
-        if self._draining and not self._ending and slot.role == "ingress" and status:
+        if self._draining and not self._ending and slot.role == "ingress" and served and status:
             self._clean = False  # its callers were cut off, or told that time was over
         if restart:
             self._page.words[self._restarts + self._roles.index(slot.role)] += 1

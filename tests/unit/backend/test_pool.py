@@ -228,6 +228,19 @@ def test_a_handshake_that_takes_too_long_is_a_connect_failure(authority: trustme
     run(main())
 
 
+def test_a_backend_that_does_not_speak_tls_is_a_connect_failure_with_a_reason(authority: trustme.CA) -> None:
+    async def main() -> None:
+        async with backend(silence, tls=_client_context(authority)) as (client, accepted):
+            client.send()
+            await until(lambda: bool(accepted))
+            accepted[0].transport.close()
+            await until(lambda: bool(client.results))
+            assert client.kinds() == ["connect"]
+            assert "closed in the TLS handshake" in cast(BackendFailure, client.results[0]).detail
+
+    run(main())
+
+
 def _shake_hands_and_leave(listener: socket.socket, context: ssl.SSLContext) -> None:
     """Until the listener is shut down."""
     while True:
