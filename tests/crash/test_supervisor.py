@@ -245,6 +245,41 @@ def test_a_backend_that_never_answers_ends_the_drain_with_an_error_for_each_call
         assert alive(found) == []
 
 
+def test_a_worker_that_is_killed_in_the_drain_is_no_clean_end_and_the_log_says_why(tmp_path: Path) -> None:
+    with (
+        running_backend(never) as backend,
+        proxy_before(backend, tmp_path, drain_timeout="30s") as proxy,
+        Caller(proxy.url) as caller,
+    ):
+        caller.send(predict(b"1"))
+        assert wait_until(lambda: len(seen_by(backend)) == 1, WITHIN_S)
+        worker = pid_of(proxy, "ingress-0")
+        os.kill(proxy.pid, signal.SIGTERM)
+        assert wait_until(lambda: refused(proxy), WITHIN_S)
+        os.kill(worker, signal.SIGKILL)
+        assert ended(proxy) == 1
+        assert caller.read_to_end() == b""
+        assert "ingress-0 killed by SIGKILL while draining" in proxy.log_text()
+
+
+def test_a_batcher_that_is_killed_in_the_drain_costs_nobody_an_answer(tmp_path: Path) -> None:
+    with (
+        running_backend() as backend,
+        proxy_before(backend, tmp_path, drain_timeout="30s") as proxy,
+        Caller(proxy.url) as caller,
+        backend.held() as gate,
+    ):
+        caller.send(predict(b"1"))
+        assert wait_until(lambda: len(seen_by(backend)) == 1, WITHIN_S)
+        batcher = pid_of(proxy, "batcher")
+        os.kill(proxy.pid, signal.SIGTERM)
+        assert wait_until(lambda: refused(proxy), WITHIN_S)
+        os.kill(batcher, signal.SIGKILL)
+        gate.open()
+        assert predictions(caller.read_response()) == [b"1"]
+        assert ended(proxy) == 0, proxy.log_text()
+
+
 def test_a_process_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
     with running_backend() as backend, proxy_before(backend, tmp_path, drain_timeout="1s") as proxy:
         found = processes(proxy)

@@ -91,7 +91,7 @@ class Slot:
     def ended(self, status: int, now_ns: int, *, restart: bool) -> None:
         """The process is gone, with this wait status."""
         assert self._process is not None
-        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
         if not self.was_ready:
             self.start_failures += 1
         self._process = None
@@ -100,8 +100,7 @@ class Slot:
             return
         pause_ns = self._back_off.pause_ns(now_ns - self.started_ns)
         self.due_ns = now_ns + pause_ns
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        logger.warning("%s %s; its successor starts in %.1f s", self.name, how, pause_ns / 1e9)
+        logger.warning("%s %s; its successor starts in %.1f s", self.name, how_it_ended(status), pause_ns / 1e9)
 
     def kill(self) -> None:
         """End the process, hung as it is; its successor starts as after any other death."""
@@ -113,3 +112,12 @@ class Slot:
         self.due_ns = None
         if self._process is not None:
             os.kill(self._process.pid, number)
+
+
+def how_it_ended(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with {code}"
+    names = {number.value: number.name for number in signal.Signals}  # of the real-time signals only the ends have one
+    return f"killed by {names.get(-code, f'signal {-code}')}"

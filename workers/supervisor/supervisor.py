@@ -21,7 +21,7 @@ from workers.launch import Launch
 from workers.supervisor.cpu_quota import worker_count
 from workers.supervisor.descriptors import raise_descriptor_limit
 from workers.supervisor.liveness import Liveness, Patience, Verdict
-from workers.supervisor.slot import Slot
+from workers.supervisor.slot import Slot, how_it_ended
 from workers.supervisor.sockets import Sockets, bind
 
 logger = logging.getLogger("mlproxy.supervisor")
@@ -175,6 +175,7 @@ class Supervisor:
         slot.ended(status, time.monotonic_ns(), restart=restart)
         if self._draining and not self._ending and slot.role == "ingress" and served and status:
             self._clean = False  # its callers were cut off, or told that time was over
+            logger.warning("%s %s while draining", slot.name, how_it_ended(status))
         if restart:
             self._page.words[self._restarts + self._roles.index(slot.role)] += 1
 

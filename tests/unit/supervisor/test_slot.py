@@ -1,9 +1,10 @@
-"""A slot whose process cannot be started, with a clock and an operating system that the test owns."""
+"""A slot whose process cannot be started, or has ended, with a clock and an operating system that the test owns."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from mlproxy.observe import MetricPage, PageLayout, PageState
 from mlproxy.units import NS_PER_MS, NS_PER_S
 from workers.launch import Launch
 from workers.supervisor.backoff import LONGEST_PAUSE_NS
-from workers.supervisor.slot import Slot
+from workers.supervisor.slot import Slot, how_it_ended
 
 PID = 2**22 + 1  # beyond what the kernel gives
 
@@ -108,3 +109,12 @@ def test_a_configuration_that_cannot_be_passed_on_leaves_no_descriptor(
     slot.start(NS_PER_S)
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert slot.start_failures == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(0, "exited with 0"), (70 << 8, "exited with 70"), (signal.SIGKILL, "killed by SIGKILL"),
+     (signal.SIGSEGV | 0x80, "killed by SIGSEGV"), (signal.SIGRTMIN + 2, f"killed by signal {signal.SIGRTMIN + 2}")],
+)  # fmt: skip
+def test_every_end_has_words(status: int, words: str) -> None:
+    assert how_it_ended(status) == words
