@@ -67,6 +67,11 @@ class BackendConnection(asyncio.Protocol):
         """Not to be used any more."""
         return self._transport is None or self._transport.is_closing()
 
+    @property
+    def mute(self) -> bool:
+        """A kept connection that has said nothing since its last reply: its far end may have gone without a word."""
+        return self._calls > 1 and self._received_bytes == 0
+
     def start(self, call: BackendCall) -> None:
         """Send ``call``. The pool has reserved this connection for it."""
         transport = self._transport

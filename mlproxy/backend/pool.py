@@ -76,7 +76,7 @@ class ConnectionPool:
         size = sum([len(buffer) for buffer in body])
         head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (self._head_start, path, self._head_middle, headers, size)
         call = BackendCall([head, *body], on_done)
-        call.timer = self._loop.call_later(timeout_ns / NS_PER_S, _time_out, call, timeout_ns)
+        call.timer = self._loop.call_later(timeout_ns / NS_PER_S, self._time_out, call, timeout_ns)
         connection = self._take_idle()
         if connection is not None:
             connection.start(call)
@@ -94,6 +94,12 @@ class ConnectionPool:
         for connection in list(self._open):
             connection.close()
         await asyncio.sleep(0)
+
+    def _time_out(self, call: BackendCall, timeout_ns: int) -> None:
+        if call.connection is not None and call.connection.mute:
+            for connection in self._idle:  # kept as long as that one, and perhaps as dead
+                connection.close()
+        call.finish(BackendFailure("timeout", f"the backend did not answer within {format_duration(timeout_ns)}"))
 
     # --- connections -----------------------------------------------------------------------------------------
 
@@ -195,7 +201,3 @@ class ConnectionPool:
     def _leave_connecting(self) -> None:
         """The running task's place is free now, not only when it has been seen to end: a call may be waiting for it."""
         self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-
-
-def _time_out(call: BackendCall, timeout_ns: int) -> None:
-    call.finish(BackendFailure("timeout", f"the backend did not answer within {format_duration(timeout_ns)}"))

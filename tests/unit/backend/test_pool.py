@@ -14,7 +14,7 @@ import trustme
 
 from mlproxy.backend import BackendFailure, BackendResponse
 from mlproxy.units import NS_PER_US
-from tests.unit.backend.client import LONG_NS, SHORT_NS, Backend, Client, backend, echo, run, silence, until
+from tests.unit.backend.client import LONG_NS, SHORT_NS, Backend, Client, backend, echo, reply, run, silence, until
 
 
 def test_calls_one_after_the_other_share_one_connection() -> None:
@@ -287,6 +287,51 @@ def test_the_timeout_covers_a_backend_that_does_not_answer() -> None:
             assert client.kinds() == ["timeout"]
             await until(lambda: "0 open" in repr(client.pool))
             assert [connection.requests for connection in accepted] == [1]
+
+    run(main())
+
+
+def test_a_kept_connection_that_stays_mute_is_the_last_of_its_age() -> None:
+    """A host that is gone without a word takes every kept connection with it: one time-out, not one for each."""
+
+    def script(connection: Backend, body: bytes) -> None:
+        if body != b"mute":
+            echo(connection, body)
+
+    async def main() -> None:
+        async with backend(script) as (client, accepted):
+            for _ in range(3):
+                client.send()
+            await until(lambda: len(client.results) == 3)
+            assert "3 open, 3 idle" in repr(client.pool)
+            await client.ask(b"mute", timeout_ns=SHORT_NS)
+            await until(lambda: "0 open, 0 idle" in repr(client.pool))
+            await client.ask()
+            assert client.kinds() == ["answered"] * 3 + ["timeout", "answered"]
+            assert len(accepted) == 4
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("calls_before", "said"), [(1, b""), (2, b"HTTP/1.1 200 OK\r\n")], ids=["a new connection", "a reply has begun"]
+)
+def test_a_backend_that_is_only_slow_keeps_its_other_connection(calls_before: int, said: bytes) -> None:
+    def script(connection: Backend, body: bytes) -> None:
+        connection.transport.write(said if body == b"slow" else reply(body))
+
+    async def main() -> None:
+        async with backend(script) as (client, _):
+            if calls_before == 1:
+                client.send(b"slow", timeout_ns=SHORT_NS)  # takes the first connection, the next call a second one
+            for _ in range(calls_before):
+                client.send()
+            await until(lambda: client.kinds() == ["answered"] * calls_before)
+            if calls_before == 2:
+                client.send(b"slow", timeout_ns=SHORT_NS)
+            await until(lambda: "1 open, 1 idle" in repr(client.pool))
+            assert client.kinds()[-1] == "timeout"
+            assert not any(connection.closing for connection in client.pool._idle)
 
     run(main())
 
