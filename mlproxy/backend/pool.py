@@ -173,7 +173,10 @@ class ConnectionPool:
         if self._tls is not None:
             left_s = max(_SHORTEST_HANDSHAKE_S, give_up_at - loop.time())
             tls = {"ssl": self._tls, "server_hostname": self.url.host, "ssl_handshake_timeout": left_s}
-        _, connection = await loop.create_connection(self._make_connection, sock=dialled, **tls)
+        try:
+            _, connection = await loop.create_connection(self._make_connection, sock=dialled, **tls)
+        except ConnectionAbortedError as error:  # what uvloop calls a handshake that takes too long
+            raise TimeoutError from error
         return connection
 
     def _make_connection(self) -> BackendConnection:

@@ -221,8 +221,8 @@ def test_a_handshake_that_takes_too_long_is_a_connect_failure(authority: trustme
         with socket.create_server(("127.0.0.1", 0)) as mute:
             client = Client(mute.getsockname()[1], tls=_client_context(authority), connect_timeout_ns=SHORT_NS)
             await client.ask()
-            assert client.kinds() == ["connect"]
-            assert "SSL handshake is taking longer than" in cast(BackendFailure, client.results[0]).detail
+            url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+            assert client.results == [BackendFailure("connect", f"no connection to {url} within 30ms")]
             assert "0 open, 0 idle, 0 connecting, 0 waiting" in repr(client.pool)
 
     run(main())
