@@ -45,7 +45,11 @@ class Launch:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["configuration"] = self.configuration.to_json()
         fd = os.memfd_create("mlproxy-launch", os.MFD_CLOEXEC)
-        os.write(fd, orjson.dumps(fields))
+        try:
+            os.write(fd, orjson.dumps(fields))
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
     @classmethod

@@ -39,7 +39,7 @@ async def serve(launch: Launch) -> None:
     balancers, runtimes = [], []
     for index, endpoint in enumerate(configuration.endpoints):
         metrics = BatcherMetrics(page, index)
-        balancer = Balancer.of(endpoint.backend, configuration.limits, loop, metrics.healthy)
+        balancer = Balancer.of(endpoint, configuration.limits, loop, metrics.healthy)
         balancers.append(balancer)
         runtimes.append(_runtime(endpoint, balancer, bounds, metrics, service))
     stop = asyncio.Event()
@@ -67,7 +67,7 @@ def _runtime(
 
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A defect: end at once. The workers hold every request and send it to the successor; going on might lose some."""
-    logger.critical("defect, ending: %s", context["message"], exc_info=context.get("exception"))
+    logger.critical("defect, ending: %s", context.get("message"), exc_info=context.get("exception"))
     os._exit(EXIT_DEFECT)
 
 

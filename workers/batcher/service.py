@@ -14,6 +14,9 @@ from workers.batcher.link import LinkedRequest, WorkerLink
 
 logger = logging.getLogger("mlproxy.batcher")
 
+#: No descriptor is free for a worker that waits: the listener stays readable, and each look would fail.
+ACCEPT_PAUSE_S = 1.0
+
 
 class BatcherService:
     """Owns the links and the endpoint runtimes, and turns the crank.
@@ -38,7 +41,7 @@ class BatcherService:
         """Begin to accept workers."""
         self._runtimes = runtimes
         self._listener.setblocking(False)
-        self._loop.add_reader(self._listener.fileno(), self._accept)
+        self._listen()
 
     async def drain(self) -> None:
         """Send what waits without waiting for company; return when everyone has been answered."""
@@ -73,10 +76,18 @@ class BatcherService:
         if self._drained is not None and all(runtime.engine.idle for runtime in self._runtimes):
             self._drained.set()
 
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
     def _accept(self) -> None:
         try:
             peer, _ = self._listener.accept()
         except BlockingIOError:
+            return
+        except OSError as error:
+            logger.error("cannot accept a worker, trying again in %.1f s: %s", ACCEPT_PAUSE_S, error)
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
             return
         peer.setblocking(False)
         self._loop.add_reader(peer.fileno(), self._greet, peer)

@@ -25,6 +25,8 @@ logger = logging.getLogger("mlproxy.ingress")
 #: In flight in this many batcher deaths, a request may be what kills the batcher (DESIGN §4).
 SUSPECT_DEATHS = 2
 RECONNECT_PAUSE_S = 0.1
+#: A batcher that took no channel is short of descriptors; asking again at once would be asking all the time.
+REFUSED_PAUSE_S = 1.0
 
 _pack = REQUEST_HEADER.pack
 _REQUEST, _ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: packed and compared per request
@@ -197,8 +199,18 @@ class BatcherClient:
             said = b""
         if said:
             self.ready = True
-        else:
+        elif self.ready:
             self._batcher_died()
+        else:
+            self._refused()
+
+    def _refused(self) -> None:
+        """The batcher ended the connection before its welcome, so it has seen nothing of what was sent."""
+        self.close()
+        logger.warning("channel refused; offering another in %.1f s", REFUSED_PAUSE_S)
+        for cycle in self._unanswered.values():
+            cycle.sent = False
+        self._loop.call_later(REFUSED_PAUSE_S, self.connect)
 
     def _batcher_died(self) -> None:
         self._receive()  # whole answers that it published before it died
