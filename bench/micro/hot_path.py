@@ -126,7 +126,7 @@ class Rig:
         )  # fmt: skip
         offer = Offer(0, *(DirectionFds(*map(os.dup, fds)) for fds in (self._requests, self._replies)))
         self._link = WorkerLink(
-            cast(Any, Silent()), socket.socket(), offer, on_requests=self._runtime.arrive,
+            cast(Any, Silent()), socket.socket(), offer, max_backlog_bytes=2**28, on_requests=self._runtime.arrive,
             on_cancel=self._runtime.cancel, on_closed=_nothing,
         )  # fmt: skip
 

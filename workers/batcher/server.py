@@ -34,7 +34,8 @@ async def serve(launch: Launch) -> None:
     configuration = launch.configuration
     page = MetricPage(launch.page_fd, PageLayout.of(configuration))
     page.begin(time.monotonic_ns())
-    service = BatcherService(loop, inherited_socket(launch.listen_fd))
+    listener = inherited_socket(launch.listen_fd)
+    service = BatcherService(loop, listener, max_backlog_bytes=configuration.limits.queue_bytes)
     bounds = QueueBounds(configuration.limits.queue_instances, configuration.limits.queue_bytes)
     balancers, runtimes = [], []
     for index, endpoint in enumerate(configuration.endpoints):

@@ -65,6 +65,8 @@ class IngressConnection(HttpToolsProtocol):
         """Answer ``cycle`` with one of the proxy's own errors."""
         if not cycle.body_complete:
             cycle.keep_alive = False
+        if cycle.retained_bytes:
+            self._door.client.release(cycle)
         data = response.error(
             self._door.default_headers, cycle.request_id, error,
             problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
@@ -123,11 +125,16 @@ class IngressConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         cycle = self._serving
-        if isinstance(cycle, PredictCycle) and not cycle.response_complete:
-            cycle.response_complete = True
-            self._door.left(cycle)
+        if isinstance(cycle, PredictCycle):
+            if not cycle.response_complete:
+                cycle.response_complete = True
+                self._door.left(cycle)
+        elif cycle is not None:  # Uvicorn tells the latest request only, and this one may have others behind it
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._serving = None
-        self.pipeline.clear()
+        while self.pipeline:
+            self._drop_latest()
 
     def time_out(self) -> None:
         """The watchdog: the caller stopped in the middle of a request."""
@@ -141,7 +148,7 @@ class IngressConnection(HttpToolsProtocol):
             return
         broken = self.cycle if self.receiving else None
         if broken is not None and broken is not self._serving:
-            self.pipeline.popleft()  # it is the latest, and its turn has not come
+            self._drop_latest()  # its turn has not come
         elif isinstance(broken, PredictCycle):
             self.fail(broken, error)
             return
@@ -154,6 +161,11 @@ class IngressConnection(HttpToolsProtocol):
             self.lingering = True
         else:
             self._answer_and_linger(error)
+
+    def _drop_latest(self) -> None:
+        cycle: RequestResponseCycle | PredictCycle = self.pipeline.popleft()[0]
+        if isinstance(cycle, PredictCycle):
+            self._door.client.release(cycle)
 
     def _cut_off(self, cycle: RequestResponseCycle) -> None:
         """To the application this caller has left; a response that has begun cannot be taken back."""

@@ -70,6 +70,15 @@ class Door:
             self._metrics[cycle.route.index].shed()
             raise
 
+    def hold(self, cycle: PredictCycle) -> None:
+        """A body is not whole, or not in turn: keep what came of it. Raises the error that refuses it."""
+        cycle.gather()
+        try:
+            self.client.hold(cycle)
+        except Overloaded:
+            self._metrics[cycle.route.index].shed()
+            raise
+
     def give_up(self) -> int:
         """Time is over: whoever still waits is told so. How many these were."""
         detail = "the proxy is shutting down, and the backend has not answered in time"
@@ -80,6 +89,8 @@ class Door:
         self._metrics[cycle.route.index].cancelled()
         if cycle.ring_id:
             self.client.cancel(cycle)
+        else:
+            self.client.release(cycle)
 
     def answered(self, cycle: PredictCycle, status: int, size_bytes: int) -> None:
         """``cycle`` has its response: count it, and log it if asked."""

@@ -81,6 +81,8 @@ class IngressProtocol(IngressConnection):
                 self._barren_bytes += len(data)
                 if self._barren_bytes > self._max_header_bytes + READ_BYTES:
                     self._refuse_head()
+                elif isinstance(cycle, PredictCycle):
+                    self._hold(cycle)
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
         """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
@@ -167,6 +169,8 @@ class IngressProtocol(IngressConnection):
         cycle.body_complete = True
         if cycle is self._serving:
             self._admit(cycle, cycle.take_body())
+        else:
+            self._hold(cycle)
 
     # --- one prediction ------------------------------------------------------------------------------------------
 
@@ -188,10 +192,19 @@ class IngressProtocol(IngressConnection):
         except ProxyError as error:
             self.fail(cycle, error)
 
+    def _hold(self, cycle: PredictCycle) -> None:
+        if cycle.error is not None:
+            return
+        try:
+            self._door.hold(cycle)
+        except ProxyError as error:
+            self._fail_early(cycle, error)
+
     def _fail_early(self, cycle: PredictCycle, error: ProxyError) -> None:
-        """Refuse a request whose body is still coming, now or when its turn comes."""
+        """Refuse a request before it can be sent, now or when its turn comes."""
         cycle.error = error
         cycle.chunks = []
+        self._door.client.release(cycle)
         if cycle is self._serving:
             self.fail(cycle, error)
 
