@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from dataclasses import dataclass
@@ -62,9 +63,16 @@ def enter_role() -> Launch:
     launch = Launch.read(int(sys.argv[1]))
     _die_with(launch.supervisor_pid)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's is full, and inherited
+    _allow_descriptors()
     setproctitle.setproctitle(f"mlproxy: {launch.slot.replace('-', ' ')}")
     configure_logging(launch.configuration.logging.level, launch.slot)
     return launch
+
+
+def _allow_descriptors() -> None:
+    """As many open connections as the system grants: the soft limit is often 1024, for programs that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _die_with(supervisor_pid: int) -> None:

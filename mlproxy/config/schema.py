@@ -59,11 +59,22 @@ class Limits(Section):
     queue_instances: Annotated[int, Field(strict=True, ge=1)] = Field(
         10_000, description="Instances that may wait, over all endpoints; beyond it 503 with Retry-After."
     )
-    queue_bytes: SizeBytes = Field(256 * 2**20, description="Bytes that may wait, over all endpoints; beyond it 503.")
+    queue_bytes: SizeBytes = Field(
+        256 * 2**20,
+        description="Bytes that may wait or be coming in, over all endpoints, each worker having its share; beyond it "
+        "503.",
+    )
     header_timeout_ns: PositiveDurationNs = Field(
         10_000_000_000, alias="header_timeout",
         description="Longest time for a request's head, and longest pause within its body; beyond it 408.",
     )  # fmt: skip
+    body_timeout_ns: PositiveDurationNs = Field(
+        60_000_000_000, alias="body_timeout",
+        description="Longest time for a whole prediction request to come in, however it trickles; beyond it 408.",
+    )  # fmt: skip
+    connections: Annotated[int, Field(strict=True, ge=1)] = Field(
+        10_000, description="Callers' connections open at once, each worker taking its share; beyond it 503 and closed."
+    )
 
 
 class Logging(Section):

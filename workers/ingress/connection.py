@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mlproxy.errors import ProxyError, RequestTimeout
+from mlproxy.errors import Overloaded, ProxyError, RequestTimeout
 from workers.ingress import response
 from workers.ingress.cycle import PredictCycle
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from workers.ingress.door import Door
+
+
+#: So many callers beyond ``limits.connections`` are told so at once, each for as long as lingering takes; more are
+#: closed without a word, as nginx does with all of them.
+MOST_TURNED_AWAY = 100
 
 
 class IngressConnection(HttpToolsProtocol):
@@ -36,11 +41,14 @@ class IngressConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._door = door
         self._serving: RequestResponseCycle | PredictCycle | None = None  # whose turn it is
+        self._turned_away = False  # one connection too many: to be told so when it asks for something
         # Read by the watchdog
-        self.active_tick = door.tick
-        self.head_began_tick = door.tick
+        self.active_tick = door.tick  # last heard from, or seen to take of its answers
+        self.began_tick = door.tick  # when what comes in began: a request, or what is dropped while lingering
         self.in_head = False
         self.lingering = False
+        # Kept by the watchdog
+        self.sent_tick = door.tick  # when the caller last took something of its answers, or owed nothing
         self.unsent_bytes = 0
 
     @property
@@ -50,6 +58,19 @@ class IngressConnection(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             return False
         return not cycle.body_complete if isinstance(cycle, PredictCycle) else cycle.more_body
+
+    @property
+    def predicting(self) -> bool:
+        """The latest request is a prediction."""
+        return isinstance(self.cycle, PredictCycle)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        excess = len(self.connections) - self._door.max_connections
+        if excess > MOST_TURNED_AWAY:
+            transport.abort()
+        elif excess > 0:  # answered when it asks: an answer to nothing confuses clients (Go's calls it unsolicited)
+            self._turned_away = self.lingering = True
 
     # --- answers -------------------------------------------------------------------------------------------------
 
@@ -136,11 +157,18 @@ class IngressConnection(HttpToolsProtocol):
         while self.pipeline:
             self._drop_latest()
 
-    def time_out(self) -> None:
-        """The watchdog: the caller stopped in the middle of a request."""
-        self._refuse_connection(RequestTimeout("the request did not arrive within limits.header_timeout"))
+    def time_out(self, limit: str) -> None:
+        """The watchdog: the caller is too slow with its request, or stopped in the middle of it."""
+        self._refuse_connection(RequestTimeout(f"the request did not arrive within {limit}"))
 
     # --- refusals ------------------------------------------------------------------------------------------------
+
+    def _drop(self) -> None:
+        """Something came on a connection that only lingers."""
+        if self._turned_away:
+            self._turned_away = False
+            detail = f"{self._door.max_connections} connections are open, this worker's share of limits.connections"
+            self._answer_and_linger(Overloaded(detail, retry_after_s=1))
 
     def _refuse_connection(self, error: ProxyError) -> None:
         """What comes is no request, or not all of one: answer it if no earlier one is pending, and close."""
@@ -186,6 +214,7 @@ class IngressConnection(HttpToolsProtocol):
     def _linger(self) -> None:
         """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
         self.lingering = True
+        self.began_tick = self._door.tick
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()

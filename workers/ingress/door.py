@@ -34,6 +34,7 @@ class Door:
         metrics: Sequence[IngressMetrics],
     ) -> None:
         self.limits = configuration.limits
+        self.max_connections = max(1, self.limits.connections // workers)
         self.routes = RouteTable(configuration.endpoints)
         self.tick = 0  #: seconds, counted by the watchdog: a clock that costs nothing to read
         self.draining = False

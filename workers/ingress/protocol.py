@@ -55,7 +55,8 @@ class IngressProtocol(IngressConnection):
     def data_received(self, data: bytes) -> None:
         self.active_tick = self._door.tick
         if self.lingering:
-            return  # refused; the rest of what the caller was sending is read and dropped
+            self._drop()
+            return
         known = self._known_head
         if known is not None and known.begins(data) and self.cycle.response_complete:
             self._receive_known(known, data)
@@ -99,7 +100,7 @@ class IngressProtocol(IngressConnection):
         self.in_head = True
         self._known_head = None
         self._head_bytes = 0
-        self.head_began_tick = self._door.tick
+        self.began_tick = self._door.tick
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.in_head:

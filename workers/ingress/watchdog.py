@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S = 75
 #: How long a refused caller may go on sending what will be dropped (nginx's ``lingering_timeout``).
 LINGER_S = 5
+#: And how long in all, if it never pauses (nginx's ``lingering_time``).
+LONGEST_LINGER_S = 30
 #: A caller that takes nothing of its answer for this long is gone (nginx's ``send_timeout``).
 SEND_TIMEOUT_S = 60
 
@@ -33,7 +35,8 @@ class Watchdog:
         self._loop = loop
         self._door = door
         self._server_state = server_state
-        self._header_timeout_s = max(1, -(-door.limits.header_timeout_ns // NS_PER_S))
+        self._header_timeout_s = _whole_seconds(door.limits.header_timeout_ns)
+        self._body_timeout_s = _whole_seconds(door.limits.body_timeout_ns)
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -52,25 +55,31 @@ class Watchdog:
             self._look_at(cast("IngressProtocol", connection), self._door.tick)
 
     def _look_at(self, connection: IngressProtocol, tick: int) -> None:
-        quiet_s = tick - connection.active_tick
+        self._look_at_answers(connection, tick)
+        quiet_s, busy_s = tick - connection.active_tick, tick - connection.began_tick
         cycle = connection.cycle
-        unsent_bytes = connection.transport.get_write_buffer_size()
-        if unsent_bytes:
-            if unsent_bytes != connection.unsent_bytes:
-                connection.active_tick = tick
-            elif quiet_s > SEND_TIMEOUT_S:
-                connection.transport.abort()
-        elif connection.lingering:
-            if quiet_s > LINGER_S and (cycle is None or cycle.response_complete):
+        idle = (cycle is None or cycle.response_complete) and not connection.unsent_bytes
+        if connection.lingering:
+            if idle and (quiet_s > LINGER_S or busy_s > LONGEST_LINGER_S):
                 connection.transport.close()
-        elif connection.in_head:
+        elif connection.in_head or connection.receiving:
             if connection.flow.read_paused:
-                connection.head_began_tick = tick  # it is this side that does not read
-            elif tick - connection.head_began_tick > self._header_timeout_s:
-                connection.time_out()
-        elif cycle is None or cycle.response_complete:
-            if quiet_s > KEEP_ALIVE_S:
-                connection.transport.close()
-        elif connection.receiving and not connection.flow.read_paused and quiet_s > self._header_timeout_s:
-            connection.time_out()
-        connection.unsent_bytes = unsent_bytes
+                connection.began_tick = tick  # it is this side that does not read
+            elif (busy_s if connection.in_head else quiet_s) > self._header_timeout_s:
+                connection.time_out("limits.header_timeout")
+            elif connection.predicting and busy_s > self._body_timeout_s:
+                connection.time_out("limits.body_timeout")
+        elif idle and quiet_s > KEEP_ALIVE_S:
+            connection.transport.close()
+
+    def _look_at_answers(self, connection: IngressProtocol, tick: int) -> None:
+        unsent_bytes = connection.transport.get_write_buffer_size()
+        if unsent_bytes != connection.unsent_bytes:
+            connection.unsent_bytes = unsent_bytes
+            connection.sent_tick = connection.active_tick = tick
+        elif unsent_bytes and tick - connection.sent_tick > SEND_TIMEOUT_S:
+            connection.transport.abort()
+
+
+def _whole_seconds(duration_ns: int) -> int:
+    return max(1, -(-duration_ns // NS_PER_S))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from mlproxy.units import NS_PER_MS, NS_PER_S
-from workers.ingress.watchdog import KEEP_ALIVE_S, LINGER_S, SEND_TIMEOUT_S, Watchdog
+from workers.ingress.watchdog import KEEP_ALIVE_S, LINGER_S, LONGEST_LINGER_S, SEND_TIMEOUT_S, Watchdog
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workers.ingress.door import Door
 
 HEADER_TIMEOUT_S = 3
+BODY_TIMEOUT_S = 20
 
 
 class Timer:
@@ -76,12 +77,14 @@ class Connection:
     """What the watchdog looks at."""
 
     active_tick: int = 0
-    head_began_tick: int = 0
+    began_tick: int = 0
+    sent_tick: int = 0
     in_head: bool = False
     lingering: bool = False
     unsent_bytes: int = 0
     cycle: Any = None
     receiving: bool = False
+    predicting: bool = True
     reading_paused: bool = False
     transport: Transport = field(default_factory=Transport)
 
@@ -89,8 +92,8 @@ class Connection:
     def flow(self) -> SimpleNamespace:
         return SimpleNamespace(read_paused=self.reading_paused)
 
-    def time_out(self) -> None:
-        self.transport.ended = "timed out"
+    def time_out(self, limit: str) -> None:
+        self.transport.ended = limit
 
 
 class World:
@@ -98,7 +101,8 @@ class World:
 
     def __init__(self, *connections: Connection, header_timeout_ns: int = HEADER_TIMEOUT_S * NS_PER_S) -> None:
         self.loop = FakeLoop()
-        self.door = SimpleNamespace(tick=0, limits=SimpleNamespace(header_timeout_ns=header_timeout_ns))
+        limits = SimpleNamespace(header_timeout_ns=header_timeout_ns, body_timeout_ns=BODY_TIMEOUT_S * NS_PER_S)
+        self.door = SimpleNamespace(tick=0, limits=limits)
         self.state = SimpleNamespace(connections=set(connections))
         self.watchdog = Watchdog(
             cast(asyncio.AbstractEventLoop, self.loop), cast("Door", self.door), cast("ServerState", self.state)
@@ -148,11 +152,11 @@ def test_a_head_has_the_header_timeout_from_its_first_byte_whatever_trickles_in(
     connection = Connection(cycle=ANSWERED)
     world = World(connection)
     world.loop.advance(10)
-    connection.in_head, connection.head_began_tick = True, world.door.tick
+    connection.in_head, connection.began_tick = True, world.door.tick
     for second in range(1, HEADER_TIMEOUT_S + 1):
         connection.active_tick = world.door.tick
         assert world.seconds_until_ended(connection, most=1) is None, second
-    assert world.seconds_until_ended(connection, most=1) == (1, "timed out")
+    assert world.seconds_until_ended(connection, most=1) == (1, "limits.header_timeout")
 
 
 def test_a_body_has_the_header_timeout_from_its_latest_byte() -> None:
@@ -161,7 +165,40 @@ def test_a_body_has_the_header_timeout_from_its_latest_byte() -> None:
     for _ in range(5):
         assert world.seconds_until_ended(connection, most=HEADER_TIMEOUT_S) is None
         connection.active_tick = world.door.tick
-    assert world.seconds_until_ended(connection) == (HEADER_TIMEOUT_S + 1, "timed out")
+    assert world.seconds_until_ended(connection) == (HEADER_TIMEOUT_S + 1, "limits.header_timeout")
+
+
+def test_a_prediction_has_the_body_timeout_however_it_trickles() -> None:
+    connection = Connection(cycle=cycle(body_complete=False), receiving=True)
+    world = World(connection)
+    for second in range(1, BODY_TIMEOUT_S + 1):
+        connection.active_tick = world.door.tick
+        assert world.seconds_until_ended(connection, most=1) is None, second
+    connection.active_tick = world.door.tick
+    assert world.seconds_until_ended(connection, most=1) == (1, "limits.body_timeout")
+
+
+def test_an_upload_that_passes_through_may_take_its_time_as_long_as_it_goes_on() -> None:
+    connection = Connection(cycle=SimpleNamespace(response_complete=False), receiving=True, predicting=False)
+    world = World(connection)
+    for _ in range(10 * BODY_TIMEOUT_S):
+        connection.active_tick = world.door.tick
+        assert world.seconds_until_ended(connection, most=1) is None
+    assert world.seconds_until_ended(connection) == (HEADER_TIMEOUT_S, "limits.header_timeout")
+
+
+def test_a_request_that_trickles_is_late_whatever_of_earlier_answers_is_still_untaken() -> None:
+    connection = Connection(in_head=True, transport=Transport(unsent_bytes=1000))
+    assert World(connection).seconds_until_ended(connection) == (HEADER_TIMEOUT_S + 1, "limits.header_timeout")
+
+
+def test_a_refused_caller_that_never_pauses_is_closed_nevertheless() -> None:
+    connection = Connection(lingering=True, cycle=ANSWERED)
+    world = World(connection)
+    for second in range(1, LONGEST_LINGER_S + 1):
+        connection.active_tick = world.door.tick
+        assert world.seconds_until_ended(connection, most=1) is None, second
+    assert world.seconds_until_ended(connection, most=1) == (1, "closed")
 
 
 def test_a_body_that_nobody_reads_is_not_its_callers_fault() -> None:
@@ -173,7 +210,7 @@ def test_a_body_that_nobody_reads_is_not_its_callers_fault() -> None:
 def test_a_header_timeout_is_rounded_up_to_whole_seconds(timeout_ns: int, seconds: int) -> None:
     connection = Connection(in_head=True)
     world = World(connection, header_timeout_ns=timeout_ns)
-    assert world.seconds_until_ended(connection) == (seconds + 1, "timed out")
+    assert world.seconds_until_ended(connection) == (seconds + 1, "limits.header_timeout")
 
 
 @pytest.mark.parametrize("last", [None, ANSWERED])
