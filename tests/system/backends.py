@@ -77,6 +77,15 @@ class Exchange:
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.ended = True
 
+    def left(self) -> bool:
+        """Has the proxy closed the connection?"""
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
     def wait(self, ready: Callable[[], bool]) -> None:
         """Until ``ready``, or until the backend stops."""
         while not ready() and not self._stopping.wait(_LOOK_EVERY_S):

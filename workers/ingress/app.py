@@ -12,17 +12,19 @@ from workers.ingress.passing import PassThrough
 if TYPE_CHECKING:
     from workers.ingress.door import Door
 
+_READING = ["GET", "HEAD"]
+
 
 def make_app(door: Door) -> FastAPI:
     """Health routes, and `PassThrough` for the rest. The data port has no API documentation of its own."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=_READING)
     async def healthz() -> dict[str, str]:
         """Liveness: this worker's loop turns."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=_READING)
     async def readyz() -> JSONResponse:
         """Readiness: a batcher answers this worker, and nobody is draining. Never tied to the backend."""
         if door.ready:

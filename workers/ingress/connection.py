@@ -6,8 +6,10 @@ the order of their requests.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, cast
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlproxy.errors import Overloaded, ProxyError, RequestTimeout
@@ -16,6 +18,7 @@ from workers.ingress.cycle import PredictCycle
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sized
 
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -27,6 +30,22 @@ if TYPE_CHECKING:
 #: So many callers beyond ``limits.connections`` are told so at once, each for as long as lingering takes; more are
 #: closed without a word, as nginx does with all of them.
 MOST_TURNED_AWAY = 100
+
+
+class Flow(FlowControl):
+    """Uvicorn's, which reads on only while nothing waits: neither requests behind another, nor answers.
+
+    So one connection holds one read's worth of requests at most, whoever wishes to read: Uvicorn does each time that
+    an application asks whether its caller is still there.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._pipeline and not self.write_paused and not self._transport.is_closing():
+            super().resume_reading()
 
 
 class IngressConnection(HttpToolsProtocol):
@@ -41,6 +60,7 @@ class IngressConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._door = door
         self._serving: RequestResponseCycle | PredictCycle | None = None  # whose turn it is
+        self.url = b""
         self._turned_away = False  # one connection too many: to be told so when it asks for something
         # Read by the watchdog
         self.active_tick = door.tick  # last heard from, or seen to take of its answers
@@ -66,6 +86,7 @@ class IngressConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
         excess = len(self.connections) - self._door.max_connections
         if excess > MOST_TURNED_AWAY:
             transport.abort()
@@ -111,7 +132,7 @@ class IngressConnection(HttpToolsProtocol):
         self._serving = None
         self.server_state.total_requests += 1
         self.active_tick = self._door.tick
-        self._read_on()
+        self.flow.resume_reading()
         if self.pipeline:
             self.loop.call_soon(self._serve_next)  # a call from here would nest, for hundreds of refused requests
 
@@ -120,7 +141,7 @@ class IngressConnection(HttpToolsProtocol):
             return
         waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
         cycle, app = waiting
-        self._read_on()  # the rest of its own body may still be coming
+        self.flow.resume_reading()  # the rest of its own body may still be coming
         if isinstance(cycle, PredictCycle):
             self._serve(cycle)
         else:
@@ -135,13 +156,7 @@ class IngressConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Unless requests wait behind another, or answers: so one connection holds one read's worth of them at most."""
-        flow = self.flow
-        if flow.read_paused and not self.pipeline and not flow.write_paused and not self.transport.is_closing():
-            flow.resume_reading()
+        self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -208,8 +223,15 @@ class IngressConnection(HttpToolsProtocol):
         request_id = self._door.new_request_id()
         data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
         self.transport.write(data)
-        self._door.refused(error)
+        method, path = self._request_line()
+        self._door.log(self.client, method, path, error.status, len(data), time.monotonic_ns(), request_id)
         self._linger()
+
+    def _request_line(self) -> tuple[str, str]:
+        """Method and path of what comes in, as far as they are known. (The parser has the method when it has a URL.)"""
+        if not self.url:
+            return "-", "-"
+        return self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
 
     def _linger(self) -> None:
         """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""

@@ -103,10 +103,14 @@ class Door:
                 cycle.request_id.decode("latin-1"),
             )  # fmt: skip
 
-    def refused(self, error: ProxyError) -> None:
-        """Something that never became a request of an endpoint was answered with ``error``."""
+    def log(
+        self, client: tuple[str, int] | None, method: str, path: str, status: int, size_bytes: int, arrived_ns: int,
+        request_id: bytes,
+    ) -> None:  # fmt: skip
+        """Something that is no prediction has its response: log it if asked."""
         if self._access_log:
-            access_line(None, "-", "-", error.status, 0, 0, "-")
+            duration_ns = time.monotonic_ns() - arrived_ns
+            access_line(client, method, path, status, size_bytes, duration_ns, request_id.decode("latin-1"))
 
     def _on_answer(self, cycle: PredictCycle, body: bytes, batch_size: int, queue_ns: int, backend_ns: int) -> None:
         data = response.answer(

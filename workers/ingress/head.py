@@ -60,10 +60,10 @@ def read(cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_b
 def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
     """What only some callers send."""
     request_id = found.get(b"x-request-id")
-    if request_id is not None and _REQUEST_ID.fullmatch(request_id):
+    if request_id is not None and is_request_id(request_id):
         cycle.request_id = request_id
     if b"accept" in found:
-        cycle.problem_json = b"application/problem+json" in found[b"accept"].lower()
+        cycle.problem_json = accepts_problem_json(found[b"accept"])
     if b"expect" in found:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
     if found.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -74,6 +74,16 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
             budget_ns = _budget_ns(name, found[name])
             cycle.deadline_ns = cycle.arrived_ns + min(budget_ns, _LONGEST_BUDGET_NS) if budget_ns else 0
             break
+
+
+def is_request_id(value: bytes) -> bool:
+    """Whether a caller's ``X-Request-Id`` is taken over."""
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def accepts_problem_json(accept: bytes) -> bool:
+    """Whether errors go out as ``application/problem+json``."""
+    return b"application/problem+json" in accept.lower()
 
 
 class KnownHead(NamedTuple):
