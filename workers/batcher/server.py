@@ -16,6 +16,7 @@ from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
 from mlproxy.protocols import codec_for
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.service import BatcherService
+from workers.launch import let_signals_through
 from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ async def serve(launch: Launch) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    let_signals_through()
     heart = asyncio.create_task(_beat(page))
     service.start(runtimes)
     page.set_state(PageState.READY)

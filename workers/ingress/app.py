@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -26,11 +27,9 @@ def make_app(door: Door) -> FastAPI:
 
     @app.api_route("/readyz", methods=_READING)
     async def readyz() -> JSONResponse:
-        """Readiness: a batcher answers this worker, and nobody is draining. Never tied to the backend."""
-        if door.ready:
-            return JSONResponse({"status": "ready"})
-        reason = "draining" if door.draining else "no batcher yet"
-        return JSONResponse({"status": reason}, status_code=503)
+        """Readiness: a batcher serves this worker, and nobody is draining. Never tied to the backend."""
+        reason = door.why_not_ready(time.monotonic_ns())
+        return JSONResponse({"status": reason or "ready"}, status_code=503 if reason else 200)
 
     app.mount("/", PassThrough(door))
     return app

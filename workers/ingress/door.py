@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 
 from mlproxy.config import Configuration
 from mlproxy.errors import Draining, Overloaded, ProxyError
-from mlproxy.observe import IngressMetrics, access_line
+from mlproxy.observe import IngressMetrics, MetricPage, access_line
+from mlproxy.units import NS_PER_S
 from workers.ingress import response
 from workers.ingress.batcher_client import BatcherClient
 from workers.ingress.routes import RouteTable
 
 if TYPE_CHECKING:
     from workers.ingress.cycle import PredictCycle
+
+#: A batcher without a heartbeat for this long has missed six: new callers had better go elsewhere until it goes on, or
+#: until the supervisor replaces it.
+BATCHER_SILENT_NS = 3 * NS_PER_S
 
 
 class Door:
@@ -31,6 +36,7 @@ class Door:
         worker: int,
         workers: int,
         rendezvous: str,
+        batcher_page: MetricPage,
         metrics: Sequence[IngressMetrics],
     ) -> None:
         self.limits = configuration.limits
@@ -39,6 +45,7 @@ class Door:
         self.tick = 0  #: seconds, counted by the watchdog: a clock that costs nothing to read
         self.draining = False
         self._metrics = metrics
+        self._batcher_page = batcher_page
         self._access_log = configuration.logging.access
         self.default_headers = b""  #: Uvicorn's (the date) as lines: joined once per second, not once per response
         #: An id for a caller that brought none. Random per process, then counted: no random number per request.
@@ -57,10 +64,15 @@ class Door:
     def __repr__(self) -> str:
         return f"<Door {'draining' if self.draining else 'open'}, {self.client!r}>"
 
-    @property
-    def ready(self) -> bool:
-        """This worker is up, a batcher has welcomed it, and nobody has asked it to stop."""
-        return self.client.ready and not self.draining
+    def why_not_ready(self, now_ns: int) -> str | None:
+        """None: nobody has asked this worker to stop, a batcher has welcomed it, and that one's loop turns."""
+        if self.draining:
+            return "draining"
+        if not self.client.ready:
+            return "no batcher yet"
+        if now_ns - self._batcher_page.heartbeat_ns > BATCHER_SILENT_NS:
+            return "the batcher does not turn its loop"
+        return None
 
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""

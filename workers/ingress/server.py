@@ -18,6 +18,7 @@ from workers.ingress.app import make_app
 from workers.ingress.door import Door
 from workers.ingress.protocol import IngressProtocol
 from workers.ingress.watchdog import Watchdog
+from workers.launch import let_signals_through
 from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
@@ -101,13 +102,14 @@ async def serve(launch: Launch) -> int:
     loop = asyncio.get_running_loop()
     server.door = door = Door(
         configuration, loop, worker=launch.index, workers=launch.workers,
-        rendezvous=launch.rendezvous, metrics=metrics,
+        rendezvous=launch.rendezvous, batcher_page=MetricPage(launch.page_fds["batcher"], layout), metrics=metrics,
     )  # fmt: skip
     config.app = make_app(door)
     config.http = cast("type[asyncio.Protocol]", partial(IngressProtocol, door=door))
-    # Uvicorn raises the signals that stopped it again once it is done; by then they have been obeyed.
+    # The handler that Uvicorn will install, only earlier: so no signal is lost before that.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, server.handle_exit)
+    let_signals_through()
     watchdog = Watchdog(loop, door, server.server_state)
     watchdog.start()
     door.client.connect()

@@ -68,13 +68,14 @@ def make_slots(
     pages = {name: MetricPage.create(layout, f"{name[0]}-{name[1]}") for name in names}
     labels = {name: f"{name[0]}-{name[1]}" if name[0] == "ingress" else name[0] for name in names}
     page_fds = {"supervisor": own_page.fd} | {labels[name]: page.fd for name, page in pages.items()}
+    seen_by = {"admin": page_fds, "ingress": {"batcher": page_fds["batcher"]}, "batcher": {}}
     listeners = {"batcher": [sockets.rendezvous], "ingress": sockets.data, "admin": [sockets.admin]}
     return [
         Slot(
             Launch(
                 role=role, index=index, workers=workers, configuration=configuration, supervisor_pid=os.getpid(),
                 rendezvous=sockets.rendezvous_name, listen_fd=listeners[role][index].fileno(),
-                page_fd=pages[role, index].fd, page_fds=page_fds if role == "admin" else {},
+                page_fd=pages[role, index].fd, page_fds=seen_by[role],
             ),
             pages[role, index],
             roles[role],
