@@ -31,5 +31,7 @@ def make_app(door: Door) -> FastAPI:
         reason = door.why_not_ready(time.monotonic_ns())
         return JSONResponse({"status": reason or "ready"}, status_code=503 if reason else 200)
 
-    app.mount("/", PassThrough(door))
+    passing = PassThrough(door)
+    app.mount("/", passing)
+    app.router.default = passing  # what does not begin with a slash: OPTIONS *
     return app

@@ -121,14 +121,21 @@ class IngressConnection(HttpToolsProtocol):
         self.transport.write(data)
         self._door.answered(cycle, status, len(data))
         if cycle.keep_alive:
-            self.on_response_complete()
+            self._go_on()
         elif cycle.body_complete:
             self.transport.close()
         else:
             self._linger()
 
     def on_response_complete(self) -> None:
-        """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
+        """The application has answered."""
+        early = cast("RequestResponseCycle", self._serving).more_body
+        self._go_on()
+        if early and not self.transport.is_closing():
+            self._linger()  # the rest of the body is of no interest, and to wait for it has no bound
+
+    def _go_on(self) -> None:
+        """Without Uvicorn's keep-alive timer: the watchdog closes idle connections, at no cost per request."""
         self._serving = None
         self.server_state.total_requests += 1
         self.active_tick = self._door.tick

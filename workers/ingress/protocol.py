@@ -76,7 +76,9 @@ class IngressProtocol(IngressConnection):
                 if self._head_bytes > self._max_header_bytes:
                     self._refuse_head()
             elif isinstance(cycle, PredictCycle) and cycle.body_complete:
-                if cycle.plain_head:
+                if not self._read_ends_request:
+                    self._hear_nothing()
+                elif cycle.plain_head:
                     self._known_head = head.known_head(cycle, data)
             elif self.receiving:
                 self._barren_bytes += len(data)
@@ -84,6 +86,12 @@ class IngressProtocol(IngressConnection):
                     self._refuse_head()
                 elif isinstance(cycle, PredictCycle):
                     self._hold(cycle)
+            elif not self._read_ends_request:
+                self._hear_nothing()
+
+    def _hear_nothing(self) -> None:
+        """Line ends between two requests: allowed (RFC 9112 §2.2), but who sends only those is idle."""
+        self.active_tick = self.began_tick
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
         """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
@@ -212,14 +220,15 @@ class IngressProtocol(IngressConnection):
     # --- everything else -----------------------------------------------------------------------------------------
 
     def _leave_to_app(self) -> None:
-        url, headers = self.url, self.headers
+        url, headers = head.origin_form(self.url), self.headers
         super().on_message_begin()
         self.url = url
         self.headers += headers
         self.expect_100_continue = (b"expect", b"100-continue") in [(name, value.lower()) for name, value in headers]
         try:
             self._check_head_size()
-        except HeaderTooLarge as error:
+            head.check_transfer_encoding(dict(headers).get(b"transfer-encoding", b"chunked"))
+        except ProxyError as error:
             self._refuse_connection(error)
         else:
             super().on_headers_complete()
