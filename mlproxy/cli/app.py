@@ -54,7 +54,7 @@ def serve(
     admin_port: Annotated[int | None, typer.Option(help="Admin port. [8081]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [info]")] = None,
     access_log: Annotated[
-        bool | None, typer.Option("--access-log/--no-access-log", help="One line per prediction. [off]")
+        bool | None, typer.Option("--access-log/--no-access-log", help="One line per response. [off]")
     ] = None,
 ) -> None:
     """Run the proxy, from a file or for one backend."""

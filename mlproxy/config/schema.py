@@ -83,7 +83,9 @@ class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written."
     )
-    access: Annotated[bool, Field(strict=True)] = Field(False, description="One line per prediction.")
+    access: Annotated[bool, Field(strict=True)] = Field(
+        False, description="One line per response, those to health checks apart."
+    )
 
 
 class Tls(Section):
