@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mlproxy.errors import Overloaded, ProxyError, RequestTimeout
 from workers.ingress import response
 from workers.ingress.cycle import PredictCycle
+from workers.ingress.phase import Phase, phase_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,18 +72,14 @@ class IngressConnection(HttpToolsProtocol):
         self.sent_tick = door.tick  # when the caller last took something of its answers, or owed nothing
         self.unsent_bytes = 0
 
-    @property
-    def receiving(self) -> bool:
-        """The body of the latest request is still coming."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            return False
-        return not cycle.body_complete if isinstance(cycle, PredictCycle) else cycle.more_body
+    def __repr__(self) -> str:
+        caller = f"{self.client[0]}:{self.client[1]}" if self.client else "nobody"
+        return f"<{type(self).__name__} from {caller}: {self.phase.value}, {len(self.pipeline)} behind>"
 
     @property
-    def predicting(self) -> bool:
-        """The latest request is a prediction."""
-        return isinstance(self.cycle, PredictCycle)
+    def phase(self) -> Phase:
+        """Where it stands."""
+        return phase_of(self.in_head, self.lingering, self.cycle)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -196,7 +193,7 @@ class IngressConnection(HttpToolsProtocol):
         """What comes is no request, or not all of one: answer it if no earlier one is pending, and close."""
         if self.lingering or self.transport.is_closing():
             return
-        broken = self.cycle if self.receiving else None
+        broken = self.cycle if self.phase.in_body else None
         if broken is not None and broken is not self._serving:
             self._drop_latest()  # its turn has not come
         elif isinstance(broken, PredictCycle):

@@ -80,7 +80,7 @@ class IngressProtocol(IngressConnection):
                     self._hear_nothing()
                 elif cycle.plain_head:
                     self._known_head = head.known_head(cycle, data)
-            elif self.receiving:
+            elif self.phase.in_body:
                 self._barren_bytes += len(data)
                 if self._barren_bytes > self._max_header_bytes + READ_BYTES:
                     self._refuse_head()

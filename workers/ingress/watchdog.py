@@ -1,7 +1,7 @@
 """Closes connections that are idle, or whose caller is too slow to send or to read. **Effects.**
 
 One sweep per second over all connections, instead of a timer per request: arming and cancelling a timer costs about
-1 µs per request, a sweep about 0.2 µs per connection and second.
+1 µs per request, a sweep about 0.5 µs per connection and second.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from mlproxy.units import NS_PER_S
+from workers.ingress.phase import Phase
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -26,6 +27,9 @@ LINGER_S = 5
 LONGEST_LINGER_S = 30
 #: A caller that takes nothing of its answer for this long is gone (nginx's ``send_timeout``).
 SEND_TIMEOUT_S = 60
+
+# Bound once, as in `workers.ingress.phase`.
+_IDLE, _HEAD, _PREDICTION_BODY, _PASSING_BODY, _ANSWERING, _LINGERING = Phase
 
 
 class Watchdog:
@@ -56,21 +60,25 @@ class Watchdog:
 
     def _look_at(self, connection: IngressProtocol, tick: int) -> None:
         self._look_at_answers(connection, tick)
-        quiet_s, busy_s = tick - connection.active_tick, tick - connection.began_tick
-        cycle = connection.cycle
-        idle = (cycle is None or cycle.response_complete) and not connection.unsent_bytes
-        if connection.lingering:
-            if idle and (quiet_s > LINGER_S or busy_s > LONGEST_LINGER_S):
+        phase = connection.phase
+        if phase is _IDLE:
+            if tick - connection.active_tick > KEEP_ALIVE_S and not connection.unsent_bytes:
                 connection.transport.close()
-        elif connection.in_head or connection.receiving:
-            if connection.flow.read_paused:
-                connection.began_tick = tick  # it is this side that does not read
-            elif (busy_s if connection.in_head else quiet_s) > self._header_timeout_s:
-                connection.time_out("limits.header_timeout")
-            elif connection.predicting and busy_s > self._body_timeout_s:
-                connection.time_out("limits.body_timeout")
-        elif idle and quiet_s > KEEP_ALIVE_S:
-            connection.transport.close()
+        elif phase is _LINGERING:
+            over = tick - connection.active_tick > LINGER_S or tick - connection.began_tick > LONGEST_LINGER_S
+            if over and not connection.unsent_bytes:
+                connection.transport.close()
+        elif phase is not _ANSWERING:
+            self._look_at_request(connection, phase, tick)
+
+    def _look_at_request(self, connection: IngressProtocol, phase: Phase, tick: int) -> None:
+        quiet_s, busy_s = tick - connection.active_tick, tick - connection.began_tick
+        if connection.flow.read_paused:
+            connection.began_tick = tick  # it is this side that does not read
+        elif (busy_s if phase is _HEAD else quiet_s) > self._header_timeout_s:
+            connection.time_out("limits.header_timeout")
+        elif phase is _PREDICTION_BODY and busy_s > self._body_timeout_s:
+            connection.time_out("limits.body_timeout")
 
     def _look_at_answers(self, connection: IngressProtocol, tick: int) -> None:
         unsent_bytes = connection.transport.get_write_buffer_size()

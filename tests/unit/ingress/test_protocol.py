@@ -142,6 +142,16 @@ def test_a_connection_too_many_is_told_so_when_it_asks_and_closed_at_once_when_t
     assert transport.closing is False
 
 
+def test_a_connection_says_where_it_stands(world: World) -> None:
+    connection, _ = world.connect()
+    request, seen = HEAD % len(BODY) + BODY, [repr(connection)]
+    for piece in (request[:10], request[10:-1], request[-1:], request):
+        connection.data_received(piece)
+        seen.append(repr(connection))
+    phases = ["idle, 0", "in a head, 0", "in the body of a prediction, 0", "answering, 0", "answering, 1"]
+    assert seen == [f"<IngressProtocol from nobody: {phase} behind>" for phase in phases]
+
+
 def test_reading_goes_on_only_when_neither_requests_nor_answers_wait(world: World) -> None:
     connection, transport = world.connect()
     connection.data_received(2 * (HEAD % len(BODY) + BODY))
