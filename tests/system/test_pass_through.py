@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -325,6 +327,32 @@ def test_what_passes_through_has_a_request_id_on_both_sides(
         if status == 200:
             assert backend.requests[0].header("x-request-id") == name
             assert backend.requests[0].header("traceparent") == trace
+
+
+def test_at_the_end_of_a_drain_who_waits_is_told_503_and_a_stream_is_cut(
+    start_proxy: StartProxy, shared_backend: Backend, backend: Backend
+) -> None:
+    stopping = start_proxy({
+        "server": {"drain_timeout": "3s"}, "endpoints": [{"name": "iris", "backend": {"urls": [shared_backend.url]}}],
+    })  # fmt: skip
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(STREAM_HEAD if exchange.request.target.endswith("/stream") else b"")
+        exchange.wait(exchange.left)
+        exchange.end()
+
+    backend.script = script
+    with Caller(stopping.url) as stream, Caller(stopping.url) as waiting:
+        stream.send(request("GET", "/v1/models/iris/stream"))
+        assert (stream.read_head().status, stream.read_chunk()) == (200, b"first")
+        waiting.send(request("GET", "/v1/models/iris"))
+        assert wait_until(lambda: len(backend.requests) == 2, WITHIN_S)
+        os.kill(stopping.pid, signal.SIGTERM)
+        answer = waiting.read_response()
+        assert (answer.status, answer.json()["type"]) == (503, "urn:mlproxy:error:draining")
+        with pytest.raises(ConnectionEnded):
+            stream.read_chunk()
+    assert wait_until(lambda: stopping.returncode is not None, WITHIN_S)  # its log is looked at when the module ends
 
 
 @pytest.mark.parametrize("accept", ["application/problem+json", "Application/Problem+JSON"])

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: A batcher without a heartbeat for this long has missed six: new callers had better go elsewhere until it goes on, or
 #: until the supervisor replaces it.
 BATCHER_SILENT_NS = 3 * NS_PER_S
+#: What callers are told at the end of a drain.
+OUT_OF_TIME = "the proxy is shutting down, and the backend has not answered in time"
 
 
 class Door:
@@ -94,8 +96,7 @@ class Door:
 
     def give_up(self) -> int:
         """Time is over: whoever still waits is told so. How many these were."""
-        detail = "the proxy is shutting down, and the backend has not answered in time"
-        return self.client.give_up(Draining(detail, retry_after_s=1))
+        return self.client.give_up(Draining(OUT_OF_TIME, retry_after_s=1))
 
     def left(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` closed its connection before it was answered."""

@@ -21,12 +21,14 @@ from mlproxy.errors import (
     BackendTimeout,
     BackendUnavailable,
     BadRequest,
+    Draining,
     EndpointNotFound,
     MethodNotAllowed,
     ProxyError,
 )  # fmt: skip
 from mlproxy.units import NS_PER_S
 from workers.ingress import head, hop
+from workers.ingress.door import OUT_OF_TIME
 from workers.ingress.response import error_body, error_headers
 
 if TYPE_CHECKING:
@@ -149,6 +151,10 @@ class PassThrough:
             _give_up(BackendTimeout(f"the backend did not answer in time: {error!r}"), exchange)
         except httpx.HTTPError as error:
             _give_up(BackendUnavailable(f"the backend call failed: {error!r}"), exchange)
+        except asyncio.CancelledError:  # Uvicorn cancels what is not done when the time to drain is over
+            if not self._door.draining:
+                raise
+            _give_up(Draining(OUT_OF_TIME, retry_after_s=1), exchange)
 
     async def _relay(self, route: Route, exchange: Exchange) -> bool:
         """The backend's answer, as it comes. False when the caller left; the call is broken off at once then.
