@@ -104,7 +104,8 @@ class Rig:
         config.load()
         server = uvicorn.Server(config)
         self._door = Door(
-            configuration, cast(Any, Silent()), worker=0, workers=1, rendezvous="", batcher_page=page, metrics=[metrics]
+            configuration, cast(Any, Silent()), worker=0, workers=1, max_connections=SIZE, rendezvous="",
+            batcher_page=page, metrics=[metrics],
         )  # fmt: skip
         self._door.default_headers = b"date: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
         self._requests = DirectionFds.create("requests", 8 * 2**20)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
+import psutil
 import pytest
 
-from bench.processes import Proxy, wait_until
+from bench.processes import Proxy, running_proxy, wait_until
+from tests.crash.test_batcher_killed import pid_of
 from tests.system.backends import Backend
 from tests.system.conftest import StartProxy
 from tests.system.raw_http import Caller, Response, ask, read_metric, request
@@ -113,6 +118,23 @@ def test_one_connection_too_many_is_told_so_and_the_next_is_served_when_one_leav
         for caller in callers[:3]:
             caller.close()
         assert wait_until(lambda: ask(proxy.url, request("GET", "/healthz")).status == 200, WITHIN_S)
+
+
+def test_a_worker_without_enough_descriptors_takes_fewer_connections_and_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "proxy.log"
+    with (
+        running_proxy("--backend", "http://127.0.0.1:9", "--name", "iris", "--workers", "1", log=log) as proxy,
+        ExitStack() as stack,
+    ):
+        psutil.Process(proxy.pid).rlimit(psutil.RLIMIT_NOFILE, (220, 220))  # what its next child inherits
+        os.kill(pid_of(proxy, "ingress-0"), signal.SIGKILL)
+        said = "of limits.connections this worker takes 20, not 10000: it may have 220 descriptors"
+        assert wait_until(lambda: said in proxy.log_text(), WITHIN_S)
+        for _ in range(20):
+            caller = stack.enter_context(Caller(proxy.url))
+            assert caller.call(request("GET", "/healthz")).status == 200
+        with Caller(proxy.url) as late:
+            assert_shed_and_closed(late, late.call(request("GET", "/healthz")))
 
 
 def test_far_too_many_connections_are_closed_without_a_word(proxy: Proxy, backend: Backend) -> None:

@@ -37,12 +37,13 @@ class Door:
         *,
         worker: int,
         workers: int,
+        max_connections: int,
         rendezvous: str,
         batcher_page: MetricPage,
         metrics: Sequence[IngressMetrics],
     ) -> None:
         self.limits = configuration.limits
-        self.max_connections = max(1, self.limits.connections // workers)
+        self.max_connections = max_connections
         self.routes = RouteTable(configuration.endpoints)
         self.tick = 0  #: seconds, counted by the watchdog: a clock that costs nothing to read
         self.draining = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import time
 from functools import partial
@@ -30,6 +31,8 @@ logger = logging.getLogger("mlproxy.ingress")
 
 #: How long callers may take to accept what they are told at the very end.
 LAST_WORDS_S = 0.5
+#: For all but callers: the worker's own (rings, page, log), and calls that pass through.
+OTHER_DESCRIPTORS = 200
 
 
 class IngressServer(uvicorn.Server):
@@ -69,6 +72,18 @@ def _config(launch: Launch) -> uvicorn.Config:
     )
 
 
+def _max_connections(launch: Launch) -> int:
+    """This worker's share of ``limits.connections``, or as many as it has descriptors for."""
+    share = max(1, launch.configuration.limits.connections // launch.workers)
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for_callers = max(1, granted - OTHER_DESCRIPTORS)
+    if granted == resource.RLIM_INFINITY or share <= for_callers:
+        return share
+    logger.warning("of limits.connections this worker takes %d, not %d: it may have %d descriptors",
+                   for_callers, share, granted)  # fmt: skip
+    return for_callers
+
+
 def _drain_s(drain_timeout_ns: int) -> float:
     """How long callers may wait for their answers: what is left then still has to be told so, in time."""
     return max(drain_timeout_ns * 0.8, drain_timeout_ns - NS_PER_S) / NS_PER_S
@@ -101,7 +116,7 @@ async def serve(launch: Launch) -> int:
     ]
     loop = asyncio.get_running_loop()
     server.door = door = Door(
-        configuration, loop, worker=launch.index, workers=launch.workers,
+        configuration, loop, worker=launch.index, workers=launch.workers, max_connections=_max_connections(launch),
         rendezvous=launch.rendezvous, batcher_page=MetricPage(launch.page_fds["batcher"], layout), metrics=metrics,
     )  # fmt: skip
     config.app = make_app(door)

@@ -60,7 +60,7 @@ class World:
         self.loop = asyncio.new_event_loop()
         self.page = MetricPage.create(PageLayout.of(configuration), "test")
         self.door = Door(
-            configuration, self.loop, worker=0, workers=1, rendezvous="", batcher_page=self.page,
+            configuration, self.loop, worker=0, workers=1, max_connections=2, rendezvous="", batcher_page=self.page,
             metrics=[IngressMetrics(self.page, 0, 10**9)],
         )  # fmt: skip
         self._config = uvicorn.Config(_no_app, log_config=None, ws="none", lifespan="off", interface="asgi3")
@@ -84,7 +84,7 @@ async def _no_app(scope: object, receive: object, send: object) -> None:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    world = World(queue_bytes=1000, connections=2)
+    world = World(queue_bytes=1000)
     yield world
     world.close()
 
