@@ -35,7 +35,7 @@ def running_impatient_proxy(*flags: str, log: Path | None = None) -> Iterator[Pr
 
 
 def _serve(file: Path) -> int:
-    loopback = {"server.host": "127.0.0.1", "server.port": 0, "admin.port": 0}
+    loopback = {"host": "127.0.0.1", "port": 0, "admin_port": 0}
     return run(load_configuration(file, os.environ, loopback), patience=PATIENCE)
 
 

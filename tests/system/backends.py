@@ -54,6 +54,15 @@ class Exchange:
         """True afterwards; False at once when the backend stops."""
         return not self._stopping.wait(seconds)
 
+    def left(self) -> bool:
+        """Has the proxy closed the connection?"""
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
     def wait(self, ready: Callable[[], bool]) -> None:
         """Until ``ready``, or until the backend stops."""
         while not ready() and not self._stopping.wait(_LOOK_EVERY_S):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -15,8 +16,14 @@ from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
 from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
 from mlproxy.ipc.rendezvous import Offer
+from mlproxy.units import NS_PER_S
 
 logger = logging.getLogger("mlproxy.batcher")
+
+#: A worker that takes none of its answers for this long, while too many wait for it, is hung: its loop would have
+#: read them a thousand times. One batch alone may answer with more than any bound, so bytes are not evidence by
+#: themselves.
+STALLED_AFTER_NS = NS_PER_S
 
 _pack = REPLY_HEADER.pack
 _REQUEST, ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: compared and packed per request
@@ -45,6 +52,7 @@ class WorkerLink:
         peer: socket.socket,
         offer: Offer,
         *,
+        max_backlog_bytes: int,
         on_requests: Callable[[list[LinkedRequest]], None],
         on_cancel: Callable[[LinkedRequest], None],
         on_closed: Callable[[WorkerLink], None],
@@ -52,6 +60,7 @@ class WorkerLink:
         self.worker = offer.worker
         self._loop = loop
         self._peer = peer
+        self._max_backlog_bytes = max_backlog_bytes
         self._on_requests = on_requests
         self._on_cancel = on_cancel
         self._on_closed = on_closed
@@ -59,6 +68,7 @@ class WorkerLink:
         self._replies = Sender(offer.replies, REPLY_HEADER)
         self._unanswered: dict[int, LinkedRequest] = {}
         self._watching_credit = False
+        self._stalled_at = (-1, 0)  # where the backlog began when it was last seen too long, and since when
         self.open = True
         loop.add_reader(peer.fileno(), self._peer_ended)
         loop.add_reader(offer.requests.data, self._receive)
@@ -85,9 +95,13 @@ class WorkerLink:
         if not self.open:
             return
         self._replies.publish()
-        if self._replies.blocked and not self._watching_credit:
+        if not self._replies.blocked:
+            return
+        if not self._watching_credit:
             self._watching_credit = True
             self._loop.add_reader(self._replies.fds.credit, self._credited)
+        if self._replies.backlog_bytes > self._max_backlog_bytes:
+            self._close_if_stalled()
 
     def close(self) -> None:
         """Forget the worker: its unanswered requests are cancelled, its memory unmapped."""
@@ -123,6 +137,17 @@ class WorkerLink:
                 arrived = []
                 self._on_cancel(gone)
         self._on_requests(arrived)
+
+    def _close_if_stalled(self) -> None:
+        now_ns, (seen_start, since_ns) = time.monotonic_ns(), self._stalled_at
+        if self._replies.backlog_start != seen_start:
+            self._stalled_at = (self._replies.backlog_start, now_ns)
+        elif now_ns - since_ns > STALLED_AFTER_NS:
+            logger.error(
+                "worker takes no answers, closing its channel worker=%d unanswered=%d waiting_bytes=%d",
+                self.worker, len(self._unanswered), self._replies.backlog_bytes,
+            )  # fmt: skip
+            self.close()
 
     def _credited(self) -> None:
         self._replies.take_credit()

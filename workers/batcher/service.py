@@ -25,9 +25,10 @@ class BatcherService:
     handed to the engines together, once, so the cost of deciding is paid per turn and not per request.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, *, max_backlog_bytes: int) -> None:
         self._loop = loop
         self._listener = listener
+        self._max_backlog_bytes = max_backlog_bytes  # of answers that one worker does not take
         self._links: set[WorkerLink] = set()
         self._runtimes: Sequence[EndpointRuntime] = ()
         self._awake: set[EndpointRuntime] = set()
@@ -101,8 +102,9 @@ class BatcherService:
             peer.close()
             return
         link = WorkerLink(
-            self._loop, peer, offer, on_requests=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard
-        )
+            self._loop, peer, offer, max_backlog_bytes=self._max_backlog_bytes,
+            on_requests=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard,
+        )  # fmt: skip
         self._links.add(link)
         logger.info("worker joined worker=%d", link.worker)
 

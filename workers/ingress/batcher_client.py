@@ -1,7 +1,9 @@
 """The worker's end of the channel: what is with the batcher, and what to do when the batcher dies. **Effects.**
 
 Invariant: a cycle that was admitted stays in ``_unanswered``, with its items, until it has been answered or its caller
-has left. So whatever the batcher knew when it died, everything can be sent again.
+has left. So whatever the batcher knew when it died, everything can be sent again. And every byte of a body that this
+worker keeps beyond the read that brought it is in ``_retained_bytes``: coming in, waiting for its turn or its answer,
+or standing in the backlog although its caller has left.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 
 import orjson
@@ -57,6 +60,8 @@ class BatcherClient:
         self._on_error = on_error
         self._unanswered: dict[int, PredictCycle] = {}
         self._retained_bytes = 0
+        #: Of callers that left: the end of their request in the backlog, and the bytes to give back once it is there.
+        self._leaving: deque[tuple[int, int]] = deque()
         self._last_id = 0
         self._peer: socket.socket | None = None
         self._requests: Sender | None = None
@@ -75,12 +80,7 @@ class BatcherClient:
 
         ``size_bytes`` is what ``parsed`` keeps alive: its items may be a view of the whole body.
         """
-        cycle.retained_bytes = size_bytes + len(parsed.lane_key)
-        retained_bytes = self._retained_bytes + cycle.retained_bytes
-        if retained_bytes > self._max_retained_bytes:
-            detail = f"{self._retained_bytes} bytes of requests are waiting in this worker"
-            raise Overloaded(detail, retry_after_s=1)
-        self._retained_bytes = retained_bytes
+        self._retain(cycle, size_bytes + len(parsed.lane_key))
         self._last_id = ring_id = self._last_id + 1
         cycle.ring_id = ring_id
         cycle.parsed = parsed
@@ -88,11 +88,38 @@ class BatcherClient:
         if self._requests is not None:
             self._send(cycle, parsed)
 
+    def hold(self, cycle: PredictCycle) -> None:
+        """Count what has come of a body that cannot be sent yet; `Overloaded` when too many bytes wait already."""
+        self._retain(cycle, cycle.received_bytes)
+
+    def release(self, cycle: PredictCycle) -> None:
+        """The body of ``cycle``, which was not admitted, is dropped."""
+        self._retained_bytes -= cycle.retained_bytes
+        cycle.retained_bytes = 0
+
+    def _retain(self, cycle: PredictCycle, size_bytes: int) -> None:
+        retained_bytes = self._retained_bytes - cycle.retained_bytes + size_bytes
+        if retained_bytes > self._max_retained_bytes:
+            detail = f"{self._retained_bytes} bytes of requests are waiting in this worker"
+            raise Overloaded(detail, retry_after_s=1)
+        self._retained_bytes = retained_bytes
+        cycle.retained_bytes = size_bytes
+
     def cancel(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` left."""
-        if self._forget(cycle.ring_id) is not None and cycle.sent and self._requests is not None:
-            self._requests.send(_pack(0, Kind.CANCEL, 0, 0, 0, 0, cycle.ring_id, 0, 0), b"")
-            self._schedule_publish()
+        requests, retained_bytes = self._requests, cycle.retained_bytes
+        if self._forget(cycle.ring_id) is None or not cycle.sent or requests is None:
+            return
+        requests.send(_pack(0, Kind.CANCEL, 0, 0, 0, 0, cycle.ring_id, 0, 0), b"")
+        self._schedule_publish()
+        if requests.blocked:  # the body may stand before this record, and is memory until it is in the ring
+            self._retained_bytes += retained_bytes
+            self._leaving.append((requests.backlog_end, retained_bytes))
+
+    def _give_back(self, backlog_start: int) -> None:
+        """What callers left behind and what is in the ring by now is no memory of this process any more."""
+        while self._leaving and self._leaving[0][0] <= backlog_start:
+            self._retained_bytes -= self._leaving.popleft()[1]
 
     def _send(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
         assert self._requests is not None
@@ -118,6 +145,8 @@ class BatcherClient:
         if requests is None:
             return
         requests.publish()
+        if self._leaving:
+            self._give_back(requests.backlog_start)
         if requests.blocked and not self._watching_credit:
             self._watching_credit = True
             self._loop.add_reader(requests.fds.credit, self._credited)
@@ -126,6 +155,7 @@ class BatcherClient:
         requests = self._requests
         assert requests is not None
         requests.take_credit()
+        self._give_back(requests.backlog_start)
         if not requests.blocked:
             self._watching_credit = False
             self._loop.remove_reader(requests.fds.credit)
@@ -134,8 +164,9 @@ class BatcherClient:
 
     def _forget(self, ring_id: int) -> PredictCycle | None:
         cycle = self._unanswered.pop(ring_id, None)
-        if cycle is not None and cycle.parsed is not None:
+        if cycle is not None:
             self._retained_bytes -= cycle.retained_bytes
+            cycle.retained_bytes = 0
             cycle.parsed = None
         return cycle
 
@@ -182,6 +213,7 @@ class BatcherClient:
             return
         for fd in (self._peer.fileno(), self._replies.fds.data, self._requests.fds.credit):
             self._loop.remove_reader(fd)
+        self._give_back(self._requests.backlog_end)
         self._requests.close()
         self._replies.close()
         self._peer.close()

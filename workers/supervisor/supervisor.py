@@ -77,13 +77,14 @@ def make_slots(
     pages = {name: MetricPage.create(layout, f"{name[0]}-{name[1]}") for name in names}
     labels = {name: f"{name[0]}-{name[1]}" if name[0] == "ingress" else name[0] for name in names}
     page_fds = {"supervisor": own_page.fd} | {labels[name]: page.fd for name, page in pages.items()}
+    seen_by = {"admin": page_fds, "ingress": {"batcher": page_fds["batcher"]}, "batcher": {}}
     listeners = {"batcher": [sockets.rendezvous], "ingress": sockets.data, "admin": [sockets.admin]}
     return [
         Slot(
             Launch(
                 role=role, index=index, workers=workers, configuration=configuration, supervisor_pid=os.getpid(),
                 rendezvous=sockets.rendezvous_name, listen_fd=listeners[role][index].fileno(),
-                page_fd=pages[role, index].fd, page_fds=page_fds if role == "admin" else {},
+                page_fd=pages[role, index].fd, page_fds=seen_by[role],
             ),
             pages[role, index],
             roles[role],
@@ -206,7 +207,7 @@ class Supervisor:
                 logger.info("%s is ready again pid=%d", slot.name, slot.pid)
             if not self._draining:  # whose end has its own time-out
                 self._check(slot)
-        if not self._announced and all(slot.ready for slot in self._slots):
+        if not (self._announced or self._draining) and all(slot.ready for slot in self._slots):
             self._announced = True
             self._page.set_state(PageState.READY)
             self._announce()
