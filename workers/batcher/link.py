@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import orjson
@@ -14,7 +14,7 @@ import orjson
 from mlproxy.engine import Request, State
 from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind, pack_answers
 from mlproxy.ipc.rendezvous import Offer
 from mlproxy.units import NS_PER_S
 
@@ -26,7 +26,11 @@ logger = logging.getLogger("mlproxy.batcher")
 STALLED_AFTER_NS = NS_PER_S
 
 _pack = REPLY_HEADER.pack
-_REQUEST, ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: compared and packed per request
+_REQUEST = int(Kind.REQUEST)  # a plain integer: compared per request
+
+#: From a mean of so many bytes on answers travel in records of their own: what one record would save is nothing then,
+#: and nobody waits for a whole batch of large ones to pass.
+_ALONE_FROM_BYTES = 64 * 1024
 
 
 class LinkedRequest(Request, eq=False):
@@ -77,18 +81,33 @@ class WorkerLink:
         return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._replies!r}>"
 
     def answer(
-        self, request: Request, kind: int, body: bytes, status: int = 200, batch_size: int = 0,
-        queue_ns: int = 0, backend_ns: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue a reply record; `flush` publishes it."""
-        if self._unanswered.pop(request.id, None) is not None and self.open:
-            header = _pack(len(body), kind, status, batch_size, request.id, queue_ns, backend_ns)
+        self, request_ids: Sequence[int], bodies: Sequence[bytes], batch_size: int, dispatched_ns: int, backend_ns: int
+    ) -> None:
+        """Queue the answers of one batch; `flush` publishes them."""
+        if not self.open:
+            return
+        forget = self._unanswered.pop
+        for request_id in request_ids:
+            forget(request_id, None)
+        size_bytes = sum([len(body) for body in bodies])
+        step = len(bodies) if size_bytes < _ALONE_FROM_BYTES * len(bodies) else 1
+        for first in range(0, len(bodies), step):
+            group = bodies[first : first + step]
+            body = pack_answers(request_ids[first : first + step], group)
+            header = _pack(len(body), Kind.ANSWERS, 200, batch_size, len(group), dispatched_ns, backend_ns)
             self._replies.send(header, body)
+
+    def relay(self, request: Request, status: int, headers: bytes, body: bytes) -> None:
+        """Answer with the backend's own words."""
+        self._fail(request, Kind.RELAY, status, headers + b"\0" + body)
 
     def reject(self, request: Request, error: ProxyError) -> None:
         """Answer with one of the proxy's own errors; the worker renders it."""
-        body = orjson.dumps((error.slug, error.detail, error.retry_after_s))
-        self.answer(request, Kind.ERROR, body, error.status)
+        self._fail(request, Kind.ERROR, error.status, orjson.dumps((error.slug, error.detail, error.retry_after_s)))
+
+    def _fail(self, request: Request, kind: Kind, status: int, body: bytes) -> None:
+        if self._unanswered.pop(request.id, None) is not None and self.open:
+            self._replies.send(_pack(len(body), kind, status, 0, request.id, 0, 0), body)
 
     def flush(self) -> None:
         """Publish what this loop turn answered; watch for credit while the ring is full."""

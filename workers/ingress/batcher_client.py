@@ -18,7 +18,7 @@ import orjson
 
 from mlproxy.errors import BackendUnavailable, Overloaded, ProxyError, SuspectRequest, error_from_slug
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind, unpack_answers
 from mlproxy.ipc.rendezvous import offer_channel
 from mlproxy.protocols import ParsedRequest
 from workers.ingress.cycle import PredictCycle
@@ -32,7 +32,7 @@ RECONNECT_PAUSE_S = 0.1
 REFUSED_PAUSE_S = 1.0
 
 _pack = REQUEST_HEADER.pack
-_REQUEST, _ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: packed and compared per request
+_REQUEST = int(Kind.REQUEST)  # a plain integer: packed per request
 
 
 class BatcherClient:
@@ -46,7 +46,7 @@ class BatcherClient:
         worker: int,
         ring_bytes: int,
         max_retained_bytes: int,
-        on_answer: Callable[[PredictCycle, bytes, int, int, int], None],
+        on_answers: Callable[[list[tuple[PredictCycle, bytes]], int, int, int], None],
         on_relay: Callable[[PredictCycle, int, bytes, bytes], None],
         on_error: Callable[[PredictCycle, ProxyError], None],
     ) -> None:
@@ -55,7 +55,7 @@ class BatcherClient:
         self._worker = worker
         self._ring_bytes = ring_bytes
         self._max_retained_bytes = max_retained_bytes
-        self._on_answer = on_answer
+        self._on_answers = on_answers
         self._on_relay = on_relay
         self._on_error = on_error
         self._unanswered: dict[int, PredictCycle] = {}
@@ -172,22 +172,28 @@ class BatcherClient:
 
     def _receive(self) -> None:
         assert self._replies is not None
-        forget, on_answer = self._forget, self._on_answer
-        for (_, kind, status, batch_size, ring_id, queue_ns, backend_ns), body in self._replies.receive():
-            cycle = forget(ring_id)
-            if cycle is None:
-                continue  # its caller left while the answer was on its way
-            try:
-                if kind == _ANSWER:
-                    on_answer(cycle, body, batch_size, queue_ns, backend_ns)
-                elif kind == Kind.RELAY:
-                    headers, _, own_body = body.partition(b"\0")
-                    self._on_relay(cycle, status, headers, own_body)
-                else:
-                    self._on_error(cycle, error_from_slug(*orjson.loads(body)))
-            except Exception:
-                logger.exception("defect while answering %r", cycle)
-                cycle.protocol.transport.abort()
+        for (_, kind, status, batch_size, number, dispatched_ns, backend_ns), body in self._replies.receive():
+            if kind == Kind.ANSWERS:
+                forget = self._forget
+                answers = [
+                    (cycle, own_body)
+                    for ring_id, own_body in unpack_answers(number, body)
+                    if (cycle := forget(ring_id)) is not None  # else its caller left while the answer was on its way
+                ]
+                self._on_answers(answers, batch_size, dispatched_ns, backend_ns)
+            elif (cycle := self._forget(number)) is not None:
+                self._receive_failure(cycle, kind, status, body)
+
+    def _receive_failure(self, cycle: PredictCycle, kind: int, status: int, body: bytes) -> None:
+        try:
+            if kind == Kind.RELAY:
+                headers, _, own_body = body.partition(b"\0")
+                self._on_relay(cycle, status, headers, own_body)
+            else:
+                self._on_error(cycle, error_from_slug(*orjson.loads(body)))
+        except Exception:  # must not cost others their answers
+            logger.exception("defect while answering %r", cycle)
+            cycle.protocol.transport.abort()
 
     # --- the batcher's life ----------------------------------------------------------------------------------
 

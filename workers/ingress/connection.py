@@ -110,13 +110,13 @@ class IngressConnection(HttpToolsProtocol):
             self._door.default_headers, cycle.request_id, error,
             problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
         )  # fmt: skip
-        self.finish(cycle, error.status, data)
+        self._door.answered(cycle, error.status, len(data))
+        self.finish(cycle, data)
 
-    def finish(self, cycle: PredictCycle, status: int, data: bytes) -> None:
+    def finish(self, cycle: PredictCycle, data: bytes) -> None:
         """Write the whole response and go on with what the connection has waiting."""
         cycle.response_complete = True
         self.transport.write(data)
-        self._door.answered(cycle, status, len(data))
         if cycle.keep_alive:
             self._go_on()
         elif cycle.body_complete:

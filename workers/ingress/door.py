@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from workers.ingress.routes import RouteTable
 
 if TYPE_CHECKING:
     from workers.ingress.cycle import PredictCycle
+
+logger = logging.getLogger("mlproxy.ingress")
 
 #: A batcher without a heartbeat for this long has missed six: new callers had better go elsewhere until it goes on, or
 #: until the supervisor replaces it.
@@ -59,7 +62,7 @@ class Door:
             worker=worker,
             ring_bytes=configuration.server.ring_bytes,
             max_retained_bytes=configuration.limits.queue_bytes // workers,
-            on_answer=self._on_answer,
+            on_answers=self._on_answers,
             on_relay=self._on_relay,
             on_error=self._on_error,
         )
@@ -109,32 +112,46 @@ class Door:
 
     def answered(self, cycle: PredictCycle, status: int, size_bytes: int) -> None:
         """``cycle`` has its response: count it, and log it if asked."""
-        duration_ns = time.monotonic_ns() - cycle.arrived_ns
-        self._metrics[cycle.route.index].answered(status, duration_ns)
-        if self._access_log:
-            access_line(
-                cycle.protocol.client, "POST", cycle.route.predict_path, status, size_bytes, duration_ns,
-                cycle.request_id.decode("latin-1"),
-            )  # fmt: skip
+        self._metrics[cycle.route.index].answered(status, [time.monotonic_ns() - cycle.arrived_ns])
+        self._log_prediction(cycle, status, size_bytes)
+
+    def _log_prediction(self, cycle: PredictCycle, status: int, size_bytes: int) -> None:
+        path = cycle.route.predict_path
+        self.log(cycle.protocol.client, "POST", path, status, size_bytes, cycle.arrived_ns, cycle.request_id)
 
     def log(
         self, client: tuple[str, int] | None, method: str, path: str, status: int, size_bytes: int, arrived_ns: int,
         request_id: bytes,
     ) -> None:  # fmt: skip
-        """Something that is no prediction has its response: log it if asked."""
+        """Something has its response: log it if asked."""
         if self._access_log:
             duration_ns = time.monotonic_ns() - arrived_ns
             access_line(client, method, path, status, size_bytes, duration_ns, request_id.decode("latin-1"))
 
-    def _on_answer(self, cycle: PredictCycle, body: bytes, batch_size: int, queue_ns: int, backend_ns: int) -> None:
-        data = response.answer(
-            self.default_headers, cycle.request_id, body, batch_size, queue_ns, backend_ns, cycle.keep_alive
-        )
-        cycle.protocol.finish(cycle, 200, data)
+    def _on_answers(
+        self, answers: list[tuple[PredictCycle, bytes]], batch_size: int, dispatched_ns: int, backend_ns: int
+    ) -> None:
+        """The answers of one batch, all of one endpoint: what they have in common is made, read and counted once."""
+        frame = response.answer_frame(self.default_headers, batch_size, backend_ns)
+        now_ns, durations_ns = time.monotonic_ns(), []
+        for cycle, body in answers:
+            arrived_ns = cycle.arrived_ns
+            data = response.answer(frame, cycle.request_id, body, dispatched_ns - arrived_ns, cycle.keep_alive)
+            durations_ns.append(now_ns - arrived_ns)
+            if self._access_log:
+                self._log_prediction(cycle, 200, len(data))
+            try:
+                cycle.protocol.finish(cycle, data)
+            except Exception:  # must not cost others their answers
+                logger.exception("defect while answering %r", cycle)
+                cycle.protocol.transport.abort()
+        if answers:
+            self._metrics[answers[0][0].route.index].answered(200, durations_ns)
 
     def _on_relay(self, cycle: PredictCycle, status: int, headers: bytes, body: bytes) -> None:
         data = response.relay(self.default_headers, cycle.request_id, status, headers, body, cycle.keep_alive)
-        cycle.protocol.finish(cycle, status, data)
+        self.answered(cycle, status, len(data))
+        cycle.protocol.finish(cycle, data)
 
     def _on_error(self, cycle: PredictCycle, error: ProxyError) -> None:
         cycle.protocol.fail(cycle, error)

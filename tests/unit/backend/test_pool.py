@@ -236,7 +236,9 @@ def test_a_backend_that_does_not_speak_tls_is_a_connect_failure_with_a_reason(au
             accepted[0].transport.close()
             await until(lambda: bool(client.results))
             assert client.kinds() == ["connect"]
-            assert "closed in the TLS handshake" in cast(BackendFailure, client.results[0]).detail
+            # A reset, if the first bytes of the handshake come to a closed socket; else the end of the stream.
+            detail = cast(BackendFailure, client.results[0]).detail
+            assert "closed in the TLS handshake" in detail or "Connection reset by peer" in detail
 
     run(main())
 

@@ -52,7 +52,7 @@ class World:
         unexpected = cast(Callable[..., None], None)
         self.client = BatcherClient(
             cast(asyncio.AbstractEventLoop, self.loop), address="", worker=0, ring_bytes=RING_BYTES,
-            max_retained_bytes=MAX_RETAINED_BYTES, on_answer=unexpected, on_relay=unexpected, on_error=unexpected,
+            max_retained_bytes=MAX_RETAINED_BYTES, on_answers=unexpected, on_relay=unexpected, on_error=unexpected,
         )  # fmt: skip
         fds = DirectionFds.create("test", RING_BYTES)
         self.client._requests = Sender(fds, REQUEST_HEADER)

@@ -104,7 +104,7 @@ def test_the_worker_never_blocks_on_its_end(meeting: Meeting) -> None:
 def _send_through(sending: DirectionFds, receiving: DirectionFds, body: bytes) -> bytes:
     sender = Sender(DirectionFds(*map(os.dup, sending)), REPLY_HEADER)
     receiver = Receiver(DirectionFds(*map(os.dup, receiving)), REPLY_HEADER)
-    sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWER, 200, 1, 1, 0, 0), body)
+    sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, 1, 0, 0), body)
     sender.publish()
     [(_, received)] = receiver.receive()
     sender.close()
