@@ -45,7 +45,7 @@ class MethodNotAllowed(ProxyError):
 
 
 class RequestTimeout(ProxyError):
-    """The caller took longer than ``limits.header_timeout`` to send the next piece of its request."""
+    """The request did not come in within ``limits.header_timeout`` and ``limits.body_timeout``."""
 
     status, slug, title = 408, "request-timeout", "Request timeout"
 

@@ -33,7 +33,7 @@ class Launch:
     rendezvous: str  #: abstract Unix socket name where the batcher meets the workers
     listen_fd: int  #: ingress: the data port; admin: the admin port; batcher: the rendezvous
     page_fd: int  #: the role's own metric page
-    page_fds: dict[str, int]  #: admin: every slot's page, by slot name; the others: none
+    page_fds: dict[str, int]  #: by slot name; admin: every one, ingress: the batcher's, batcher: none
 
     @property
     def slot(self) -> str:
@@ -45,7 +45,11 @@ class Launch:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["configuration"] = self.configuration.to_json()
         fd = os.memfd_create("mlproxy-launch", os.MFD_CLOEXEC)
-        os.write(fd, orjson.dumps(fields))
+        try:
+            os.write(fd, orjson.dumps(fields))
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
     @classmethod
@@ -58,13 +62,20 @@ class Launch:
 
 
 def enter_role() -> Launch:
-    """Become the role that this process was started as."""
+    """Become the role that this process was started as.
+
+    Signals stay blocked, as they are in the supervisor and its children, until `let_signals_through`: none is lost.
+    """
     launch = Launch.read(int(sys.argv[1]))
     _die_with(launch.supervisor_pid)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor's is full, and inherited
     setproctitle.setproctitle(f"mlproxy: {launch.slot.replace('-', ' ')}")
     configure_logging(launch.configuration.logging.level, launch.slot)
     return launch
+
+
+def let_signals_through() -> None:
+    """The role's handlers stand; what was sent meanwhile comes in now."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _die_with(supervisor_pid: int) -> None:

@@ -92,19 +92,20 @@ class Rig:
         self._loop = asyncio.new_event_loop()
         self._backend = NoBackend()
         self._head_lines, self._body, self._sent = head_lines, body, 0
-        self._make_worker(configuration, IngressMetrics(page, 0, 10**9) if counted else NoMetrics())
+        self._make_worker(configuration, page, IngressMetrics(page, 0, 10**9) if counted else NoMetrics())
         self._make_batcher(configuration, BatcherMetrics(page, 0) if counted else NoMetrics())
         predictions = b",".join([b"[0.1,0.7,0.2]"] * SIZE)
         self._reply = BackendResponse(200, b"", b'{"predictions":[%b]}' % predictions)
 
-    def _make_worker(self, configuration: Configuration, metrics: Any) -> None:
+    def _make_worker(self, configuration: Configuration, page: MetricPage, metrics: Any) -> None:
         config = uvicorn.Config(
             _no_app, log_config=None, access_log=False, ws="none", lifespan="off", interface="asgi3"
         )
         config.load()
         server = uvicorn.Server(config)
         self._door = Door(
-            configuration, cast(Any, Silent()), worker=0, workers=1, rendezvous="", metrics=[metrics]
+            configuration, cast(Any, Silent()), worker=0, workers=1, max_connections=SIZE, rendezvous="",
+            batcher_page=page, metrics=[metrics],
         )  # fmt: skip
         self._door.default_headers = b"date: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
         self._requests = DirectionFds.create("requests", 8 * 2**20)
@@ -126,7 +127,7 @@ class Rig:
         )  # fmt: skip
         offer = Offer(0, *(DirectionFds(*map(os.dup, fds)) for fds in (self._requests, self._replies)))
         self._link = WorkerLink(
-            cast(Any, Silent()), socket.socket(), offer, on_requests=self._runtime.arrive,
+            cast(Any, Silent()), socket.socket(), offer, max_backlog_bytes=2**28, on_requests=self._runtime.arrive,
             on_cancel=self._runtime.cancel, on_closed=_nothing,
         )  # fmt: skip
 

@@ -7,17 +7,22 @@ every failure; when all are being avoided, the one whose while ends first is tri
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
+from mlproxy.backend.incidents import Incidents
 from mlproxy.backend.pool import ConnectionPool
 from mlproxy.backend.url import BackendUrl, tls_context
+from mlproxy.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from mlproxy.config import Backend, Limits
+    from mlproxy.config import Endpoint, Limits
+
+logger = logging.getLogger("mlproxy.backend")
 
 FIRST_AVOIDANCE_S = 0.1
 LONGEST_AVOIDANCE_S = 5.0
@@ -26,8 +31,9 @@ LONGEST_AVOIDANCE_S = 5.0
 class Upstream:
     """One URL: its pool, and what the last calls say about its health."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, endpoint: str) -> None:
         self.pool = pool
+        self.incidents = Incidents(endpoint, str(pool.url))
         self.outstanding = 0
         self.connect_failures = 0  # in a row
         self.avoided_until = 0.0  # loop time
@@ -45,10 +51,11 @@ class Balancer:
         pools: Sequence[ConnectionPool],
         loop: asyncio.AbstractEventLoop,
         *,
+        endpoint: str,
         on_health: Callable[[int, bool], None] = lambda index, healthy: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._upstreams = [Upstream(pool) for pool in pools]
+        self._upstreams = [Upstream(pool, endpoint) for pool in pools]
         self._loop = loop
         self._on_health = on_health
         self._jitter = jitter
@@ -58,10 +65,11 @@ class Balancer:
 
     @classmethod
     def of(
-        cls, backend: Backend, limits: Limits, loop: asyncio.AbstractEventLoop,
+        cls, endpoint: Endpoint, limits: Limits, loop: asyncio.AbstractEventLoop,
         on_health: Callable[[int, bool], None],
     ) -> Balancer:  # fmt: skip
         """As configured. A reply may be as large as all that may wait."""
+        backend = endpoint.backend
         urls = [BackendUrl.parse(url) for url in backend.urls]
         tls = tls_context(backend.tls) if any(url.scheme == "https" for url in urls) else None
         pools = [
@@ -71,7 +79,7 @@ class Balancer:
             )
             for url in urls
         ]  # fmt: skip
-        return cls(pools, loop, on_health=on_health)
+        return cls(pools, loop, endpoint=endpoint.name, on_health=on_health)
 
     def __repr__(self) -> str:
         return f"<Balancer {self._upstreams!r}>"
@@ -118,12 +126,37 @@ class Balancer:
         upstream = self._upstreams[index]
         upstream.outstanding -= 1
         if isinstance(result, BackendFailure) and result.kind == "connect":
-            longest = min(LONGEST_AVOIDANCE_S, FIRST_AVOIDANCE_S * 2 ** min(upstream.connect_failures, 16))
-            upstream.avoided_until = self._loop.time() + longest * (0.5 + 0.5 * self._jitter())
-            upstream.connect_failures += 1
-            self._on_health(index, False)
-        elif upstream.connect_failures:
-            upstream.connect_failures = 0
-            upstream.avoided_until = 0.0
-            self._on_health(index, True)
+            self._could_not_connect(index, result.detail)
+        else:
+            if upstream.connect_failures:
+                self._connected(index)
+            if isinstance(result, BackendFailure):
+                _warn(upstream.incidents.call_failed(result.detail, self._now_ns()))
+            elif result.status >= 500:
+                _warn(upstream.incidents.call_failed(f"it answered {result.status}", self._now_ns()))
         on_done(result)
+
+    def _could_not_connect(self, index: int, detail: str) -> None:
+        upstream = self._upstreams[index]
+        longest = min(LONGEST_AVOIDANCE_S, FIRST_AVOIDANCE_S * 2 ** min(upstream.connect_failures, 16))
+        upstream.avoided_until = self._loop.time() + longest * (0.5 + 0.5 * self._jitter())
+        upstream.connect_failures += 1
+        self._on_health(index, False)
+        _warn(upstream.incidents.could_not_connect(detail, self._now_ns()))
+
+    def _connected(self, index: int) -> None:
+        upstream = self._upstreams[index]
+        upstream.connect_failures = 0
+        upstream.avoided_until = 0.0
+        self._on_health(index, True)
+        line = upstream.incidents.connected(self._now_ns())
+        if line is not None:
+            logger.info("%s", line)
+
+    def _now_ns(self) -> int:
+        return int(self._loop.time() * NS_PER_S)
+
+
+def _warn(line: str | None) -> None:
+    if line is not None:
+        logger.warning("%s", line)

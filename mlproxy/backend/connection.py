@@ -18,6 +18,10 @@ from mlproxy.engine import CallFailureKind
 
 #: Below this a request is one copy and one write; above it the buffers go to the socket as they are (writev).
 JOIN_BELOW_BYTES = 64 * 1024
+#: What a reply may have besides its body: heads, interim ones too, trailers. Envoy's bound for a head is 60 KiB. Each
+#: byte of body may bring so many more: a chunk of one byte has five around it, and its extension.
+MAX_AROUND_BYTES = 64 * 1024
+MAX_AROUND_PER_BODY_BYTE = 16
 
 #: Without these a caller to whom the backend's own answer is passed on could not understand it.
 KEPT_HEADERS = frozenset({b"content-type", b"content-language", b"location", b"retry-after", b"www-authenticate"})
@@ -41,6 +45,7 @@ class BackendConnection(asyncio.Protocol):
         self._call: BackendCall | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._calls = 0
+        self._received_bytes = 0  # of the reply that is coming
         self.idle_since = 0.0  #: loop time
         self._reset()
 
@@ -65,6 +70,11 @@ class BackendConnection(asyncio.Protocol):
     def closing(self) -> bool:
         """Not to be used any more."""
         return self._transport is None or self._transport.is_closing()
+
+    @property
+    def mute(self) -> bool:
+        """A kept connection that has said nothing since its last reply: its far end may have gone without a word."""
+        return self._calls > 1 and self._received_bytes == 0
 
     def start(self, call: BackendCall) -> None:
         """Send ``call``. The pool has reserved this connection for it."""
@@ -106,6 +116,7 @@ class BackendConnection(asyncio.Protocol):
         if self._call is None:
             self.close()  # bytes that nobody asked for
             return
+        self._received_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -119,6 +130,10 @@ class BackendConnection(asyncio.Protocol):
             self._fail("protocol", f"the backend's reply has the status {self._status}")
         elif self._complete:
             self._succeed(keep=self._keep_alive and not self._surplus)
+        elif self._received_bytes - self._size_bytes > MAX_AROUND_BYTES + MAX_AROUND_PER_BODY_BYTE * self._size_bytes:
+            self._fail(
+                "too_large", f"the backend sent more than {MAX_AROUND_BYTES} bytes that are not its reply's body"
+            )
 
     def eof_received(self) -> bool:
         return False  # close the transport; `connection_lost` settles the call
@@ -144,6 +159,7 @@ class BackendConnection(asyncio.Protocol):
         response = BackendResponse(self._status, self._headers, body)
         call.connection = None
         self._reset()
+        self._received_bytes = 0
         if keep:
             self._on_idle(self)
         else:

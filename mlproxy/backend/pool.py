@@ -7,22 +7,23 @@ can run, so it is never given to two calls (the race of encode/httpcore#1035).
 from __future__ import annotations
 
 import asyncio
-import logging
+import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
 from mlproxy.backend.connection import BackendConnection
+from mlproxy.backend.dial import dial
 from mlproxy.backend.url import BackendUrl
 from mlproxy.units import NS_PER_S, format_duration
-
-logger = logging.getLogger("mlproxy.backend")
 
 #: Idle connections older than this are not used again: the common idle time-out of gateways is 60 s, and a request
 #: sent just then is lost.
 MAX_IDLE_S = 55.0
+#: What a handshake gets when dialling has used up the time: none would be no time-out at all.
+_SHORTEST_HANDSHAKE_S = 0.001
 
 
 class ConnectionPool:
@@ -37,6 +38,7 @@ class ConnectionPool:
         connect_timeout_ns: int,
         max_reply_bytes: int,
         tls: ssl.SSLContext | None = None,
+        dial: Callable[[asyncio.AbstractEventLoop, str, int], Awaitable[socket.socket]] = dial,
     ) -> None:
         self.url = url
         self._loop = loop
@@ -44,6 +46,7 @@ class ConnectionPool:
         self._connect_timeout_ns = connect_timeout_ns
         self._max_reply_bytes = max_reply_bytes
         self._tls = tls
+        self._dial = dial
         self._idle: list[BackendConnection] = []
         self._open: set[BackendConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -73,7 +76,7 @@ class ConnectionPool:
         size = sum([len(buffer) for buffer in body])
         head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (self._head_start, path, self._head_middle, headers, size)
         call = BackendCall([head, *body], on_done)
-        call.timer = self._loop.call_later(timeout_ns / NS_PER_S, _time_out, call, timeout_ns)
+        call.timer = self._loop.call_later(timeout_ns / NS_PER_S, self._time_out, call, timeout_ns)
         connection = self._take_idle()
         if connection is not None:
             connection.start(call)
@@ -91,6 +94,12 @@ class ConnectionPool:
         for connection in list(self._open):
             connection.close()
         await asyncio.sleep(0)
+
+    def _time_out(self, call: BackendCall, timeout_ns: int) -> None:
+        if call.connection is not None and call.connection.mute:
+            for connection in self._idle:  # kept as long as that one, and perhaps as dead
+                connection.close()
+        call.finish(BackendFailure("timeout", f"the backend did not answer within {format_duration(timeout_ns)}"))
 
     # --- connections -----------------------------------------------------------------------------------------
 
@@ -139,35 +148,59 @@ class ConnectionPool:
         task.add_done_callback(self._connecting.discard)
 
     async def _open_for(self, call: BackendCall) -> None:
-        seconds = self._connect_timeout_ns / NS_PER_S
-        host = self.url.host if self._tls is not None else None
         try:
-            async with asyncio.timeout(seconds):
-                _, connection = await self._loop.create_connection(
-                    self._make_connection, self.url.host, self.url.port, ssl=self._tls, server_hostname=host
-                )
+            connection = await self._open_connection()
         except TimeoutError:
             limit = format_duration(self._connect_timeout_ns)
-            self._could_not_connect(call, f"no connection to {self.url} within {limit}")
+            self._could_not_connect(call, BackendFailure("connect", f"no connection to {self.url} within {limit}"))
         except (OSError, ValueError) as error:  # refused, unreachable, unknown name or no name at all, bad certificate
-            self._could_not_connect(call, f"cannot connect to {self.url}: {error}")
+            reason = str(error) or "the connection was closed in the TLS handshake"
+            self._could_not_connect(call, BackendFailure("connect", f"cannot connect to {self.url}: {reason}"))
         else:
+            self._connected(call, connection)
+
+    async def _open_connection(self) -> BackendConnection:
+        """Within the time-out.
+
+        Only dialling is cancelled when it is over; a handshake has uvloop's own time-out. Cancelled just before the
+        handshake begins, uvloop writes to a closed transport and calls that a defect, at which the batcher ends.
+        """
+        loop, seconds = self._loop, self._connect_timeout_ns / NS_PER_S
+        give_up_at = loop.time() + seconds
+        async with asyncio.timeout(seconds):
+            dialled = await self._dial(loop, self.url.host, self.url.port)
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            left_s = max(_SHORTEST_HANDSHAKE_S, give_up_at - loop.time())
+            tls = {"ssl": self._tls, "server_hostname": self.url.host, "ssl_handshake_timeout": left_s}
+        try:
+            _, connection = await loop.create_connection(self._make_connection, sock=dialled, **tls)
+        except ConnectionAbortedError as error:  # what uvloop calls a handshake that takes too long
+            raise TimeoutError from error
+        return connection
+
+    def _make_connection(self) -> BackendConnection:
+        return BackendConnection(self._max_reply_bytes, self._became_idle, self._was_lost, self._connect)
+
+    def _connected(self, call: BackendCall, connection: BackendConnection) -> None:
+        if self._closed:
+            connection.close()
+        elif connection.closing:
+            # The backend has hung up already: nobody may count on a notice of its loss, which may have been before.
+            self._could_not_connect(call, BackendFailure("reset", f"{self.url} closed the connection at once"))
+        else:
+            self._leave_connecting()
             self._open.add(connection)
             if call.done:
                 self._became_idle(connection)
             else:
                 connection.start(call)
 
-    def _make_connection(self) -> BackendConnection:
-        return BackendConnection(self._max_reply_bytes, self._became_idle, self._was_lost, self._connect)
-
-    def _could_not_connect(self, call: BackendCall, detail: str) -> None:
-        logger.debug("connect failed url=%s detail=%s", self.url, detail)
-        # Its place is free from now on, not only when the task has been seen to end: a call may be waiting for it.
-        self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-        call.finish(BackendFailure("connect", detail))
+    def _could_not_connect(self, call: BackendCall, failure: BackendFailure) -> None:
+        self._leave_connecting()
+        call.finish(failure)
         self._connect_for_waiting()
 
-
-def _time_out(call: BackendCall, timeout_ns: int) -> None:
-    call.finish(BackendFailure("timeout", f"the backend did not answer within {format_duration(timeout_ns)}"))
+    def _leave_connecting(self) -> None:
+        """The running task's place is free now, not only when it has been seen to end: a call may be waiting for it."""
+        self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))

@@ -71,7 +71,7 @@ def serve(
         str | None, typer.Option(metavar="WORD", help="debug, info, warning or error. Default: info.")
     ] = None,
     access_log: Annotated[
-        bool | None, typer.Option("--access-log/--no-access-log", help="One line per prediction. Default: off.")
+        bool | None, typer.Option("--access-log/--no-access-log", help="One line per response. Default: off.")
     ] = None,
 ) -> None:
     """Run the proxy, as a file says or for one model server.

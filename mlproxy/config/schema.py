@@ -73,13 +73,21 @@ class Limits(Section):
     )
     queue_bytes: SizeBytes = Field(
         256 * 2**20,
-        description="Bytes that may wait in the batcher, over all endpoints; and bytes of unanswered bodies that the "
-        "workers may keep, in equal shares. Beyond either 503 with Retry-After. At least `limits.body` per worker.",
+        description="Bytes that may wait in the batcher, over all endpoints; and bytes of bodies, from their first "
+        "byte to their answer, that the workers may keep, in equal shares. Beyond either 503. At least `limits.body` "
+        "per worker.",
     )
     header_timeout_ns: PositiveDurationNs = Field(
         10_000_000_000, alias="header_timeout",
         description="Longest time for a request's head, and longest pause within its body; beyond it 408.",
     )  # fmt: skip
+    body_timeout_ns: PositiveDurationNs = Field(
+        60_000_000_000, alias="body_timeout",
+        description="Longest time for a whole prediction request to come in, however it trickles; beyond it 408.",
+    )  # fmt: skip
+    connections: Annotated[int, Field(strict=True, ge=1)] = Field(
+        10_000, description="Callers' connections open at once, each worker taking its share; beyond it 503 and closed."
+    )
 
 
 class Logging(Section):
@@ -88,7 +96,9 @@ class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written."
     )
-    access: Annotated[bool, Field(strict=True)] = Field(False, description="One line per prediction.")
+    access: Annotated[bool, Field(strict=True)] = Field(
+        False, description="One line per response, those to health checks apart."
+    )
 
 
 class Tls(Section):

@@ -59,6 +59,7 @@ class Sender:
         self._max_body_bytes = self._ring.max_body_bytes
         self._backlog: deque[tuple[bytes, bytes | memoryview]] = deque()
         self.backlog_bytes = 0
+        self.backlog_end = 0  #: pieces that ever went into the backlog: the place of the next one
 
     def __repr__(self) -> str:
         return f"<Sender {self._ring!r}, backlog {len(self._backlog)} records, {self.backlog_bytes} bytes>"
@@ -84,6 +85,11 @@ class Sender:
         self.publish()
 
     @property
+    def backlog_start(self) -> int:
+        """The place of the piece that leaves the backlog next; every earlier one is in the ring."""
+        return self.backlog_end - len(self._backlog)
+
+    @property
     def blocked(self) -> bool:
         """Records wait for credit: watch the credit eventfd."""
         return bool(self._backlog)
@@ -100,6 +106,7 @@ class Sender:
             piece = view[start : start + step]
             more = MORE if start + step < len(body) else 0
             self._backlog.append((PIECE_HEADER.pack(len(piece), kind | more) + rest, piece))
+            self.backlog_end += 1
         self.backlog_bytes += len(body)
         self._drain_backlog()
 

@@ -53,10 +53,12 @@ def accept_offer(peer: socket.socket) -> Offer:
     _, uid, _ = _PEER_CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size))
     if uid != os.getuid():
         raise RendezvousError(f"a process of user {uid} offered a channel")
-    greeting, fds, _, _ = socket.recv_fds(peer, _GREETING.size, 6)
+    greeting, fds, flags, _ = socket.recv_fds(peer, _GREETING.size, 6)
     if len(greeting) != _GREETING.size or len(fds) != 6 or greeting[:4] != _MAGIC:
         for fd in fds:
             os.close(fd)
+        if flags & socket.MSG_CTRUNC:
+            raise RendezvousError(f"no room for more than {len(fds)} of its descriptors (ulimit -n)")
         raise RendezvousError(f"not a channel offer: {greeting!r} with {len(fds)} descriptors")
     _, worker = _GREETING.unpack(greeting)
     offer = Offer(worker, DirectionFds(*fds[:3]), DirectionFds(*fds[3:]))

@@ -74,12 +74,14 @@ class IngressMetrics:
         self._cancelled = Counters(page, "cancelled_total", endpoint)
         self._shed = Counters(page, "shed_total", endpoint)
 
-    def answered(self, status: int, duration_ns: int) -> None:
-        """A caller got its response."""
-        words = self._words
-        words[self._status_0 + status] += 1
-        words[self._met if duration_ns <= self._slo_ns and status < 500 else self._missed] += 1
-        self._duration.observe(duration_ns)
+    def answered(self, status: int, durations_ns: Sequence[int]) -> None:
+        """Callers got their responses, all with this status."""
+        words, slo_ns, count = self._words, self._slo_ns, len(durations_ns)
+        met = sum([duration_ns <= slo_ns for duration_ns in durations_ns]) if status < 500 else 0
+        words[self._status_0 + status] += count
+        words[self._met] += met
+        words[self._missed] += count - met
+        self._duration.observe_all(durations_ns)
 
     def cancelled(self) -> None:
         """A caller left before it was answered."""

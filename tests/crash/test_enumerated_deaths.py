@@ -179,7 +179,7 @@ class Generation:
     def batcher_turn(self) -> None:
         with mortal(self._fate, *self._own_fds):
             for fields, body in self._requests.receive():
-                header = REPLY_HEADER.pack(len(body), Kind.ANSWER, 200, 1, fields[6], 0, 0)
+                header = REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, fields[6], 0, 0)
                 self._replies.send(header, body[::-1])
             self._replies.publish()
             if self._replies.blocked:

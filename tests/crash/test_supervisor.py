@@ -17,7 +17,7 @@ import pytest
 
 from bench.processes import PROJECT, Proxy, running_proxy, wait_until
 from mlproxy.config import Configuration
-from tests.crash.test_batcher_killed import (
+from tests.crash.callers import (
     WITHIN_S,
     Callers,
     Load,
@@ -29,50 +29,13 @@ from tests.crash.test_batcher_killed import (
     slow_echo,
     total,
 )  # fmt: skip
+from tests.crash.processes import alive, ended, processes, refused
 from tests.system.backends import Backend, never, running_backend
 from tests.system.raw_http import Caller
 
 NO_BACKEND = ("--backend", "http://127.0.0.1:9", "--name", "m", "--workers", "1")
 LARGEST_WORKER_PSS_BYTES = 64 * 2**20
 ROLES = {"mlproxy: supervisor", "mlproxy: ingress 0", "mlproxy: batcher", "mlproxy: admin"}
-
-
-def processes(proxy: Proxy) -> dict[str, psutil.Process]:
-    """Every process of a running proxy, by the name that ``ps`` shows."""
-    supervisor = psutil.Process(proxy.pid)
-    return {_title(process): process for process in (supervisor, *supervisor.children(recursive=True))}
-
-
-def _title(process: psutil.Process) -> str:
-    return " ".join(process.cmdline()).strip()
-
-
-def alive(found: dict[str, psutil.Process]) -> list[str]:
-    """Which of them have not ended. (A zombie has: it only waits for whoever is PID 1 here.)"""
-    return [name for name, process in found.items() if _runs(process)]
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def ended(proxy: Proxy, within_s: float = 2 * WITHIN_S) -> int | None:
-    """Wait for its exit code; None when it does not come."""
-    wait_until(lambda: proxy.returncode is not None, within_s)
-    return proxy.returncode
-
-
-def refused(proxy: Proxy) -> bool:
-    """Does nobody accept connections any more?"""
-    host, port = proxy.url.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=WITHIN_S).close()
-    except ConnectionError:
-        return True
-    return False
 
 
 # --- at rest -------------------------------------------------------------------------------------------------
@@ -90,6 +53,11 @@ def test_each_process_is_named_by_its_role(resting: Proxy) -> None:
     assert set(found) == ROLES
     for title, process in found.items():  # and by what `ps -o comm` and `top` show, of which the kernel keeps 15 bytes
         assert Path(f"/proc/{process.pid}/comm").read_text().strip() == title[:15].strip()
+
+
+def test_the_supervisor_has_one_thread(resting: Proxy) -> None:
+    """A role dies with the *thread* that started it (prctl(2)), and signals are blocked in one thread only."""
+    assert psutil.Process(resting.pid).num_threads() == 1
 
 
 def test_a_worker_at_rest_takes_less_than_64_mib(resting: Proxy) -> None:
@@ -158,6 +126,36 @@ def test_a_role_that_never_becomes_ready_is_given_up() -> None:
     assert supervisor.returncode == 1
     assert supervisor.stderr.splitlines()[-1].endswith("ingress-0 failed to start 5 times in a row; giving up")
     assert "No module named workers.no_such_role" in supervisor.stderr
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[tuple[Proxy, dict[str, psutil.Process]]]:
+    """A proxy whose roles have been started and are not ready, and all its processes."""
+    proxy = Proxy(*NO_BACKEND, log=tmp_path / "proxy.log")
+    try:
+        assert wait_until(lambda: len(processes(proxy)) == len(ROLES), WITHIN_S)
+        yield proxy, processes(proxy)
+    finally:
+        proxy.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_who_stops_a_start_has_a_clean_end(
+    starting: tuple[Proxy, dict[str, psutil.Process]], number: signal.Signals
+) -> None:
+    proxy, found = starting
+    os.kill(proxy.pid, number)
+    assert ended(proxy) == 0, proxy.log_text()
+    assert alive(found) == []
+    assert "Traceback" not in proxy.log_text()
+
+
+def test_nobody_outlives_a_supervisor_that_is_killed_while_it_starts(
+    starting: tuple[Proxy, dict[str, psutil.Process]],
+) -> None:
+    proxy, found = starting
+    os.kill(proxy.pid, signal.SIGKILL)
+    assert wait_until(lambda: alive(found) == [], 5.0), alive(found)  # each is at its imports, and has to get through
 
 
 # --- the supervisor is killed --------------------------------------------------------------------------------
@@ -245,6 +243,41 @@ def test_a_backend_that_never_answers_ends_the_drain_with_an_error_for_each_call
         assert caller.read_response().status == 503
         assert ended(proxy) == 1, proxy.log_text()
         assert alive(found) == []
+
+
+def test_a_worker_that_is_killed_in_the_drain_is_no_clean_end_and_the_log_says_why(tmp_path: Path) -> None:
+    with (
+        running_backend(never) as backend,
+        proxy_before(backend, tmp_path, drain_timeout="30s") as proxy,
+        Caller(proxy.url) as caller,
+    ):
+        caller.send(predict(b"1"))
+        assert wait_until(lambda: len(seen_by(backend)) == 1, WITHIN_S)
+        worker = pid_of(proxy, "ingress-0")
+        os.kill(proxy.pid, signal.SIGTERM)
+        assert wait_until(lambda: refused(proxy), WITHIN_S)
+        os.kill(worker, signal.SIGKILL)
+        assert ended(proxy) == 1
+        assert caller.read_to_end() == b""
+        assert "ingress-0 killed by SIGKILL while draining" in proxy.log_text()
+
+
+def test_a_batcher_that_is_killed_in_the_drain_costs_nobody_an_answer(tmp_path: Path) -> None:
+    with (
+        running_backend() as backend,
+        proxy_before(backend, tmp_path, drain_timeout="30s") as proxy,
+        Caller(proxy.url) as caller,
+        backend.held() as gate,
+    ):
+        caller.send(predict(b"1"))
+        assert wait_until(lambda: len(seen_by(backend)) == 1, WITHIN_S)
+        batcher = pid_of(proxy, "batcher")
+        os.kill(proxy.pid, signal.SIGTERM)
+        assert wait_until(lambda: refused(proxy), WITHIN_S)
+        os.kill(batcher, signal.SIGKILL)
+        gate.open()
+        assert predictions(caller.read_response()) == [b"1"]
+        assert ended(proxy) == 0, proxy.log_text()
 
 
 def test_a_process_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from bench.processes import Proxy, wait_until
-from tests.crash.test_batcher_killed import (
+from tests.crash.callers import (
     WITHIN_S,
     counters,
     pid_of,

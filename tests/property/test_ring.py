@@ -75,7 +75,7 @@ class DirectionMachine(RuleBasedStateMachine):
     @rule(size=st.one_of(st.integers(0, 200), st.integers(0, 20_000)))
     def send(self, size: int) -> None:
         body = self.count.to_bytes(4, "little") * (size // 4 + 1)
-        self.sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWER, 200, 1, self.count, 0, 0), body)
+        self.sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, self.count, 0, 0), body)
         self.sent.append((self.count, body))
         self.count += 1
 

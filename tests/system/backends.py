@@ -8,46 +8,19 @@ imported here, so that the two sides of a test do not share their mistakes.
 from __future__ import annotations
 
 import json
-import re
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from tests.system.received import Recorded, read_body, read_head
 
 Script: TypeAlias = "Callable[[Exchange], None]"
 
 _LOOK_EVERY_S = 0.02
-_value_at = json.JSONDecoder().raw_decode
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-class NotABatch(ValueError):
-    """What came is not a batch that the proxy may send."""
-
-
-@dataclass(eq=False)
-class Recorded:
-    """A request that the backend got; its body grows while it arrives."""
-
-    connection: int
-    method: str
-    target: str
-    headers: list[tuple[str, str]]
-    body: bytearray = field(default_factory=bytearray)
-    complete: bool = False
-
-    def header(self, name: str) -> str | None:
-        """The first header of that name, if any."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
-
-    @property
-    def instances(self) -> list[bytes]:
-        """The text of each instance."""
-        return instances_of(bytes(self.body))
 
 
 class Exchange:
@@ -76,6 +49,19 @@ class Exchange:
         """Close it with a TCP reset."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.ended = True
+
+    def pause(self, seconds: float) -> bool:
+        """True afterwards; False at once when the backend stops."""
+        return not self._stopping.wait(seconds)
+
+    def left(self) -> bool:
+        """Has the proxy closed the connection?"""
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Until ``ready``, or until the backend stops."""
@@ -106,7 +92,9 @@ class Gate:
 class Backend:
     """A listening socket, a thread for it, and one for each connection."""
 
-    def __init__(self, script: Script | None = None, *, tls: ssl.SSLContext | None = None, listen: bool = True) -> None:
+    def __init__(
+        self, script: Script | None = None, *, tls: ssl.SSLContext | None = None, listen: bool = True, port: int = 0
+    ) -> None:
         self.script: Script = script or echo
         self.requests: list[Recorded] = []
         self.defects: list[str] = []  #: batches that were none, and scripts that raised
@@ -118,7 +106,8 @@ class Backend:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused, the port is ours
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", port))  # bound but not listening: connections are refused, the port is ours
         if listen:
             self.listen()
 
@@ -200,9 +189,9 @@ class Backend:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         source = connection.makefile("rb")
         with source:
-            while not self._stopping.is_set() and (request := _read_head(source, number)) is not None:
+            while not self._stopping.is_set() and (request := read_head(source, number)) is not None:
                 self.requests.append(request)
-                _read_body(source, request)
+                read_body(source, request)
                 exchange = Exchange(connection, request, self._stopping)
                 self._answer(exchange)
                 if exchange.ended:
@@ -224,102 +213,14 @@ class Backend:
 
 @contextmanager
 def running_backend(
-    script: Script | None = None, *, tls: ssl.SSLContext | None = None, listen: bool = True
+    script: Script | None = None, *, tls: ssl.SSLContext | None = None, listen: bool = True, port: int = 0
 ) -> Iterator[Backend]:
     """A backend that is closed at the end."""
-    backend = Backend(script, tls=tls, listen=listen)
+    backend = Backend(script, tls=tls, listen=listen, port=port)
     try:
         yield backend
     finally:
         backend.close()
-
-
-# --- what comes in ---------------------------------------------------------------------------------------------
-
-
-def _read_head(source: Any, connection: int) -> Recorded | None:
-    first = source.readline()
-    if not first.endswith(b"\r\n"):
-        return None
-    method, target, _ = first.decode("latin-1").split(" ")
-    headers = []
-    while (line := source.readline()) != b"\r\n":
-        if not line:
-            return None
-        name, _, value = line.decode("latin-1").partition(":")
-        headers.append((name, value.strip()))
-    return Recorded(connection, method, target, headers)
-
-
-def _read_body(source: Any, request: Recorded) -> None:
-    """Piece by piece, so that a test can watch it grow."""
-    if request.header("transfer-encoding") == "chunked":
-        while size := _chunk_size(source):
-            _read_exactly(source, size, request.body)
-            source.readline()
-        while source.readline() not in (b"\r\n", b""):  # trailers
-            pass
-    else:
-        _read_exactly(source, int(request.header("content-length") or 0), request.body)
-    request.complete = True
-
-
-def _chunk_size(source: Any) -> int:
-    line = source.readline()
-    if not line:
-        raise ConnectionResetError("the proxy left between two chunks")
-    return int(line, 16)
-
-
-def _read_exactly(source: Any, size: int, into: bytearray) -> None:
-    while size:
-        piece = source.read1(size)
-        if not piece:
-            raise ConnectionResetError("the proxy left in the middle of a body")
-        into += piece
-        size -= len(piece)
-
-
-def instances_of(body: bytes) -> list[bytes]:
-    """The text of each instance of a batch; `NotABatch` unless it is one, whole and well-formed."""
-    try:
-        text = body.decode()
-        json.loads(text)
-        start = 0 if text.startswith("[") else _array_of(text, "instances")
-        return [element.encode() for element in _elements(text, start)]
-    except (ValueError, RecursionError) as error:
-        raise NotABatch(f"not a batch: {error}") from None
-
-
-def _array_of(text: str, wanted: str) -> int:
-    """Where the array of member ``wanted`` starts."""
-    position = 1
-    while True:
-        name, position = _value_at(text, _skip(text, position))
-        position = _skip(text, _skip(text, position) + 1)
-        if name == wanted:
-            return position
-        _, position = _value_at(text, position)
-        position = _skip(text, position)
-        if text[position] == "}":
-            raise ValueError(f"no {wanted}")
-        position += 1
-
-
-def _elements(text: str, start: int) -> Iterator[str]:
-    position = _skip(text, start + 1)
-    if text[position] == "]":
-        raise ValueError("a batch of nothing")
-    while text[position - 1] != "]":
-        _, end = _value_at(text, position)
-        yield text[position:end]
-        position = _skip(text, _skip(text, end) + 1) if text[_skip(text, end)] == "," else _skip(text, end) + 1
-
-
-def _skip(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    assert match is not None
-    return match.end()
 
 
 # --- scripts ---------------------------------------------------------------------------------------------------
@@ -373,6 +274,21 @@ def echo_byte_by_byte(exchange: Exchange) -> None:
     body = predictions(exchange.request)
     for byte in b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body):
         exchange.send(bytes((byte,)))
+
+
+def dribble(exchange: Exchange) -> None:
+    """The right answer, five bytes of it in a second."""
+    body = predictions(exchange.request)
+    for byte in b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body):
+        exchange.send(bytes((byte,)))
+        exchange.pause(0.2)
+
+
+def head_without_end(exchange: Exchange) -> None:
+    """Header after header, until the proxy has enough."""
+    exchange.send(b"HTTP/1.1 200 OK\r\n")
+    while exchange.pause(0):
+        exchange.send(b"X-More: " + b"x" * 1000 + b"\r\n")
 
 
 def without_the_last(exchange: Exchange) -> None:

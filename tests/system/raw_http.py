@@ -68,6 +68,11 @@ class Caller:
         for piece in pieces:
             self._socket.sendall(piece)
 
+    def renew(self) -> None:
+        """Read on after a TimeoutError."""
+        self._source.close()
+        self._source = self._socket.makefile("rb")
+
     def call(self, data: bytes, *, to_head: bool = False) -> Response:
         """Send and read the response."""
         self.send(data)

@@ -2,96 +2,35 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import trustme
 
 from bench.processes import Proxy, wait_until
 from tests.system import backends as scripted
 from tests.system.backends import Backend, Exchange, Script, echo, in_turn, poisoned_by, running_backend
 from tests.system.conftest import StartProxy
-from tests.system.raw_http import Caller, Response, ask, read_metric, request
+from tests.system.endpoint import WITHIN_S, Endpoint, assert_answer, assert_error
+from tests.system.raw_http import Caller
 
-WITHIN_S = 10.0
-FRESH_ENDPOINTS = 24  #: at least as many as tests that ask for one; each makes the page of metrics longer
+FRESH_ENDPOINTS = 26  #: at least as many as tests that ask for one; each makes the page of metrics longer
 RETRIES = 2
 BATCHING = {"policy": "static", "max_size": 16, "max_inflight": 1}
 
 
-class Endpoint(NamedTuple):
-    """A route of the proxy with a backend of its own, and so with an engine and a retry budget of its own."""
-
-    name: str
-    proxy: Proxy
-    backend: Backend
-
-    def data(self, instance: bytes) -> bytes:
-        body = b'{"instances": [%b]}' % instance
-        return request("POST", f"/v1/models/{self.name}:predict", ("Content-Type: application/json",), body)
-
-    def ask(self, instance: bytes) -> Response:
-        return ask(self.proxy.url, self.data(instance))
-
-    def metric(self, name: str, **labels: str) -> int:
-        text = ",".join(f'{key}="{value}"' for key, value in sorted({**labels, "endpoint": self.name}.items()))
-        return int(read_metric(self.proxy.admin_url, f"mlproxy_{name}{{{text}}}"))
-
-    def queue_depth(self) -> int:
-        listed = ask(self.proxy.admin_url, request("GET", "/api/v1/endpoints")).json()
-        return next(int(endpoint["queue_depth"]) for endpoint in listed if endpoint["name"] == self.name)
-
-    def ask_as_one_batch(self, *instances: bytes) -> list[Response]:
-        """The answers to requests that leave together, behind a call that is answered rightly and not counted."""
-        script, self.backend.script = self.backend.script, echo
-        with self.backend.held() as gate, ExitStack() as stack:
-            callers = [stack.enter_context(Caller(self.proxy.url)) for _ in range(len(instances) + 1)]
-            callers[0].send(self.data(b'"occupies the slot"'))
-            assert wait_until(lambda: len(self.backend.predictions) == 1, WITHIN_S)
-            for caller, instance in zip(callers[1:], instances, strict=True):
-                caller.send(self.data(instance))
-            assert wait_until(lambda: self.queue_depth() == len(instances), WITHIN_S)
-            gate.let()
-            assert callers[0].read_response().status == 200
-            assert wait_until(lambda: len(self.backend.predictions) == 2, WITHIN_S)
-            assert sorted(self.backend.predictions[1].instances) == sorted(instances)
-            del self.backend.requests[0]
-            self.backend.script = script
-            gate.open()
-            return [caller.read_response() for caller in callers[1:]]
-
-
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def named(authority: trustme.CA) -> Iterator[dict[str, Backend]]:
+def named() -> Iterator[dict[str, Backend]]:
     """Backends of particular make, by the name of their endpoint."""
     with ExitStack() as stack:
-        good, elsewhere = _server_context(authority, "127.0.0.1"), _server_context(authority, "other.example")
         yield {
             "late": stack.enter_context(running_backend(listen=False)),
             "down": stack.enter_context(running_backend(listen=False)),
             "half": stack.enter_context(running_backend()),
             "hasty": stack.enter_context(running_backend()),
             "plain": stack.enter_context(running_backend()),
-            "secure": stack.enter_context(running_backend(tls=good)),
-            "stranger": stack.enter_context(running_backend(tls=good)),
-            "trusting": stack.enter_context(running_backend(tls=good)),
-            "misnamed": stack.enter_context(running_backend(tls=elsewhere)),
         }
-
-
-def _server_context(authority: trustme.CA, host: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host).configure_cert(context)
-    return context
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +41,8 @@ def fresh() -> Iterator[dict[str, Backend]]:
 
 
 @pytest.fixture(scope="module")
-def proxy(
-    start_proxy: StartProxy, named: dict[str, Backend], fresh: dict[str, Backend], authority: trustme.CA,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Proxy:  # fmt: skip
-    ca_file = tmp_path_factory.mktemp("authority") / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
-    special = _particulars(named, ca_file)
+def proxy(start_proxy: StartProxy, named: dict[str, Backend], fresh: dict[str, Backend]) -> Proxy:
+    special = _particulars(named)
     return start_proxy(
         {
             "endpoints": [
@@ -124,15 +58,11 @@ def proxy(
     )
 
 
-def _particulars(named: dict[str, Backend], ca_file: Path) -> dict[str, dict[str, Any]]:
-    tls = {"tls": {"ca_file": str(ca_file)}}
+def _particulars(named: dict[str, Backend]) -> dict[str, dict[str, Any]]:
     return {
         "late": {"retry": {"attempts": 6}},
         "half": {"urls": [named["down"].url, named["half"].url]},
         "hasty": {"timeout": "300ms"},
-        "secure": tls,
-        "misnamed": tls,
-        "trusting": {"tls": {"verify": False}},
     }
 
 
@@ -153,15 +83,6 @@ def endpoint(proxy: Proxy, fresh: dict[str, Backend]) -> Iterator[Endpoint]:
         assert backend.defects == []
     finally:
         backend.close()
-
-
-def assert_answer(response: Response, instance: bytes) -> None:
-    assert (response.status, response.body) == (200, b'{"predictions": [%b]}' % instance)
-
-
-def assert_error(response: Response, status: int, slug: str) -> None:
-    assert (response.status, response.json()["type"]) == (status, f"urn:mlproxy:error:{slug}")
-    assert response.json()["error"]
 
 
 # --- answers that are right, in whatever form ------------------------------------------------------------------
@@ -288,6 +209,21 @@ def test_an_answer_that_stops_in_the_middle_is_504(proxy: Proxy, named: dict[str
     assert_answer(hasty.ask(b"2"), b"2")
 
 
+def test_an_answer_that_comes_too_slowly_is_504(proxy: Proxy, named: dict[str, Backend]) -> None:
+    hasty = Endpoint("hasty", proxy, named["hasty"])
+    hasty.backend.script = scripted.dribble
+    assert_error(hasty.ask(b"1"), 504, "backend-timeout")
+    hasty.backend.script = echo
+    assert_answer(hasty.ask(b"2"), b"2")
+
+
+def test_a_head_without_end_is_502(plain: Endpoint) -> None:
+    plain.backend.script = scripted.head_without_end
+    assert_error(plain.ask(b"1"), 502, "backend-unavailable")
+    plain.backend.script = echo
+    assert_answer(plain.ask(b"2"), b"2")
+
+
 @pytest.mark.parametrize("wrong", [scripted.without_the_last, scripted.with_one_more], ids=["short", "long"])
 def test_a_wrong_number_of_predictions_is_502_for_each_of_the_batch(endpoint: Endpoint, wrong: Script) -> None:
     endpoint.backend.script = wrong
@@ -343,6 +279,29 @@ def test_bytes_after_an_answer_are_nobodys_answer(plain: Endpoint) -> None:
     plain.backend.script = twice
     for number in range(10):
         assert_answer(plain.ask(b"%d" % number), b"%d" % number)
+
+
+# --- what the operator reads -----------------------------------------------------------------------------------
+
+
+def test_the_log_names_the_endpoint_the_url_and_the_reason_once(endpoint: Endpoint) -> None:
+    endpoint.backend.script = scripted.status(500, b"oops")
+    for number in range(5):
+        assert endpoint.ask(b"%d" % number).status == 500
+    where = f"endpoint={endpoint.name} url={endpoint.backend.url}"
+    assert endpoint.proxy.log_text().count(where) == 1
+    assert f"warning batcher backend call failed {where} reason='it answered 500'" in endpoint.proxy.log_text()
+
+
+def test_the_log_tells_when_a_backend_that_was_down_is_back(endpoint: Endpoint) -> None:
+    url = endpoint.backend.url
+    endpoint.backend.close()
+    assert_error(endpoint.ask(b"1"), 502, "backend-unavailable")
+    unhealthy = f"backend unhealthy endpoint={endpoint.name} url={url} reason='cannot connect to {url}: "
+    assert endpoint.proxy.log_text().count(unhealthy) == 1
+    with running_backend(port=int(url.rpartition(":")[2])):
+        assert_answer(endpoint.ask(b"2"), b"2")
+    assert f"backend healthy again endpoint={endpoint.name} url={url} after=" in endpoint.proxy.log_text()
 
 
 # --- poison ----------------------------------------------------------------------------------------------------
@@ -402,27 +361,3 @@ def test_a_4xx_for_a_request_alone_is_relayed(plain: Endpoint, code: int) -> Non
     assert (response.status, response.body) == (code, b'{"error": "wrong shape"}')
     assert response.header("content-type") == "application/json"
     assert len(plain.backend.predictions) == 1
-
-
-# --- TLS -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["secure", "trusting"])
-def test_an_https_backend_is_called_when_its_certificate_is_accepted(
-    proxy: Proxy, named: dict[str, Backend], name: str
-) -> None:
-    secure = Endpoint(name, proxy, named[name])
-    for number in range(3):
-        assert_answer(secure.ask(b"%d" % number), b"%d" % number)
-    assert secure.backend.connections == 1
-    assert ask(proxy.url, request("GET", f"/v1/models/{name}")).status == 200
-
-
-@pytest.mark.parametrize("name", ["stranger", "misnamed"], ids=["unknown authority", "another host's certificate"])
-def test_an_https_backend_is_refused_when_its_certificate_is_not_verified(
-    proxy: Proxy, named: dict[str, Backend], name: str
-) -> None:
-    refused = Endpoint(name, proxy, named[name])
-    assert_error(refused.ask(b"1"), 502, "backend-unavailable")
-    assert_error(ask(proxy.url, request("GET", f"/v1/models/{name}")), 502, "backend-unavailable")
-    assert refused.backend.requests == []

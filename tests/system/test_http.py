@@ -438,6 +438,44 @@ def test_an_error_is_a_problem_document_when_that_is_accepted(
         assert response.header("x-request-id") == "mine"
 
 
+@pytest.mark.parametrize("target", [IRIS, "/v1/models/iris/x"])
+def test_a_transfer_coding_that_is_not_undone_is_refused(proxy: Proxy, backend: Backend, target: str) -> None:
+    coded = request("POST", target, (JSON, "Transfer-Encoding: gzip, chunked")) + chunked([body_of(b"1")])
+    with Caller(proxy.url) as caller:
+        assert_error(caller.call(coded), 400, "bad-request")
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize(("method", "target"), [("OPTIONS", "*"), ("GET", "http://proxy"), ("GET", "http://proxy?x=1")])
+def test_a_target_without_a_path_is_404_like_any_other(
+    proxy: Proxy, backend: Backend, method: str, target: str
+) -> None:
+    with Caller(proxy.url) as caller:
+        assert_error(caller.call(request(method, target)), 404, "endpoint-not-found")
+        assert caller.call(predict(b'"goes on"')).body == answer_to(b'"goes on"')
+
+
+@pytest.mark.parametrize("target", [IRIS, "/nowhere", "/v1/models/iris/refused"])
+def test_who_is_answered_before_the_body_is_whole_is_not_waited_for(
+    proxy: Proxy, backend: Backend, target: str
+) -> None:
+    with Caller(proxy.url) as caller:
+        response = caller.call(request("PUT", target, ("Content-Length: 1000",)) + b"x")
+        assert response.status in (404, 405, 408)
+        assert caller.read_to_end() == b"", "the connection ends; its rest might never come"
+
+
+def test_line_ends_are_no_head(proxy: Proxy, backend: Backend) -> None:
+    body = body_of(b'"x"')
+    with Caller(proxy.url) as caller:
+        assert caller.call(b"\r\n\r\n" + predict(b'"x"')).status == 200
+        caller.send(b"\r\n" * (len(body) // 2 + 2))  # as long as a head of two line ends with that body
+        assert ask(proxy.url, request("GET", "/healthz")).status == 200  # read by now, alone
+        caller.send(b"\r\n\r\n" + body)
+        assert_error(caller.read_response(), 400, "bad-request")
+        assert caller.read_to_end() == b""
+
+
 # --- callers that leave or dawdle ------------------------------------------------------------------------------
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -255,6 +260,140 @@ def test_dots_do_not_lead_out_of_the_prefix(proxy: Proxy, backend: Backend, targ
     response = ask(proxy.url, request("GET", target))
     assert response.status in (400, 404)
     assert backend.requests == []
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+
+
+@pytest.mark.parametrize("says", [b"", STREAM_HEAD], ids=["before the head", "in the middle of a silent stream"])
+@pytest.mark.parametrize("body", [None, b"{}"], ids=["GET", "POST"])
+def test_when_the_caller_leaves_the_backend_sees_its_connection_end_at_once(
+    proxy: Proxy, backend: Backend, says: bytes, body: bytes | None
+) -> None:
+    gone = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(says)
+        exchange.wait(exchange.left)
+        gone.set()
+        exchange.end()
+
+    backend.script = script
+    with Caller(proxy.url) as caller:
+        caller.send(request("POST" if body else "GET", "/v1/models/iris/stream", (), body))
+        assert wait_until(lambda: len(backend.requests) == 1 and backend.requests[0].complete, WITHIN_S)
+        if says:
+            assert (caller.read_head().status, caller.read_chunk()) == (200, b"first")
+    assert gone.wait(2), "long before backend.timeout"
+
+
+@pytest.mark.parametrize("behind", [b"", request("GET", "/healthz")], ids=["alone", "with a request behind it"])
+def test_a_stream_without_an_end_ends_when_its_caller_leaves(proxy: Proxy, backend: Backend, behind: bytes) -> None:
+    gone = threading.Event()
+
+    def left_after_more(exchange: Exchange) -> bool:
+        exchange.send(b"4\r\nmore\r\n")
+        return exchange.left()
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(STREAM_HEAD)
+        with suppress(OSError):
+            exchange.wait(lambda: left_after_more(exchange))
+        gone.set()
+        exchange.end()
+
+    backend.script = script
+    with Caller(proxy.url) as caller:
+        caller.send(request("GET", "/v1/models/iris/stream") + behind)
+        assert (caller.read_head().status, caller.read_chunk()) == (200, b"first")
+    assert gone.wait(WITHIN_S)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("mine-1", True), ("not\tvisible", False), ("x" * 129, False), (None, False)]
+)
+def test_what_passes_through_has_a_request_id_on_both_sides(
+    proxy: Proxy, backend: Backend, given: str | None, kept: bool
+) -> None:
+    backend.script = lambda exchange: exchange.reply(200, b"", "X-Request-Id: the-backends-own")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = [f"traceparent: {trace}", *([f"X-Request-Id: {given}"] if given else [])]
+    for target, status in (("/v1/models/iris", 200), ("/nowhere", 404)):
+        answer = ask(proxy.url, request("GET", target, headers))
+        name = answer.header("x-request-id")
+        assert answer.status == status
+        assert (name == given) is kept
+        assert re.fullmatch("[!-~]{1,128}", name or "")
+        if status == 200:
+            assert backend.requests[0].header("x-request-id") == name
+            assert backend.requests[0].header("traceparent") == trace
+
+
+def test_at_the_end_of_a_drain_who_waits_is_told_503_and_a_stream_is_cut(
+    start_proxy: StartProxy, shared_backend: Backend, backend: Backend
+) -> None:
+    stopping = start_proxy({
+        "server": {"drain_timeout": "3s"}, "endpoints": [{"name": "iris", "backend": {"urls": [shared_backend.url]}}],
+    })  # fmt: skip
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(STREAM_HEAD if exchange.request.target.endswith("/stream") else b"")
+        exchange.wait(exchange.left)
+        exchange.end()
+
+    backend.script = script
+    with Caller(stopping.url) as stream, Caller(stopping.url) as waiting:
+        stream.send(request("GET", "/v1/models/iris/stream"))
+        assert (stream.read_head().status, stream.read_chunk()) == (200, b"first")
+        waiting.send(request("GET", "/v1/models/iris"))
+        assert wait_until(lambda: len(backend.requests) == 2, WITHIN_S)
+        os.kill(stopping.pid, signal.SIGTERM)
+        answer = waiting.read_response()
+        assert (answer.status, answer.json()["type"]) == (503, "urn:mlproxy:error:draining")
+        with pytest.raises(ConnectionEnded):
+            stream.read_chunk()
+    assert wait_until(lambda: stopping.returncode is not None, WITHIN_S)  # its log is looked at when the module ends
+
+
+@pytest.mark.parametrize("accept", ["application/problem+json", "Application/Problem+JSON"])
+def test_a_media_type_has_no_case(proxy: Proxy, backend: Backend, accept: str) -> None:
+    answer = ask(proxy.url, request("GET", "/nowhere", (f"Accept: {accept}",)))
+    assert (answer.status, answer.header("content-type")) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("target", ["/healthz", "/readyz"])
+def test_health_can_be_asked_for_its_head_only(proxy: Proxy, backend: Backend, target: str) -> None:
+    with Caller(proxy.url) as caller:
+        whole = caller.call(request("GET", target))
+        only_head = caller.call(request("HEAD", target), to_head=True)
+        assert (only_head.status, only_head.header("content-length")) == (200, str(len(whole.body)))
+        assert caller.call(request("GET", target)).status == 200
+
+
+def test_every_response_but_healths_has_a_line_in_the_access_log(
+    start_proxy: StartProxy, shared_backend: Backend, backend: Backend
+) -> None:
+    logging_proxy = start_proxy({
+        "logging": {"access": True}, "limits": {"header": "1KiB"},
+        "endpoints": [{"name": "iris", "backend": {"urls": [shared_backend.url]}}],
+    })  # fmt: skip
+    long = "X-Long: " + "x" * 2000
+    for data in (
+        request("GET", "/v1/models/iris?q=1", ("X-Request-Id: passed",)), request("PUT", "/nowhere?q=1"),
+        request("GET", "/healthz", (long,)), request("POST", "/v1/models/iris:predict", (), b'{"instances": [1]}'),
+        b"NOT HTTP\r\n\r\n",
+    ):  # fmt: skip
+        ask(logging_proxy.url, data)
+    address, size, id_ = r"127\.0\.0\.1:\d+", r"\d+B [\d.]+ms", "id=[!-~]+"
+    expected = [
+        rf'{address} "GET /v1/models/iris" 200 {size} id=passed', rf'{address} "PUT /nowhere" 404 {size} {id_}',
+        rf'{address} "GET /healthz" 431 {size} {id_}', rf'{address} "POST /v1/models/iris:predict" 200 {size} {id_}',
+        rf'{address} "- -" 400 {size} {id_}',
+    ]  # fmt: skip
+    assert wait_until(lambda: logging_proxy.log_text().count(" id=") == len(expected), WITHIN_S)
+    lines = [line for line in logging_proxy.log_text().splitlines() if " id=" in line]
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.search(pattern + "$", line), (line, pattern)
 
 
 @pytest.mark.parametrize("target", ["/healthz", "/readyz"])

@@ -10,6 +10,7 @@ import uvicorn
 
 from mlproxy.observe import MetricPage, PageLayout, PageState
 from workers.admin.app import make_app
+from workers.launch import let_signals_through
 from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ async def serve(launch: Launch) -> None:
     )  # fmt: skip
     server = AdminServer(config)
     server.page = page
-    # Uvicorn raises the signals that stopped it again once it is done; by then they have been obeyed.
+    # The handler that Uvicorn will install, only earlier: so no signal is lost before that, and none kills when Uvicorn
+    # raises again those that stopped it.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, server.handle_exit)
+    let_signals_through()
     await server.serve(sockets=[inherited_socket(launch.listen_fd)])

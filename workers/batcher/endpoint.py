@@ -29,10 +29,9 @@ from mlproxy.engine import (
     Relay,
 )  # fmt: skip
 from mlproxy.errors import BackendContract
-from mlproxy.ipc.records import Kind
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Codec
-from workers.batcher.link import ANSWER, LinkedRequest, WorkerLink
+from workers.batcher.link import LinkedRequest, WorkerLink
 
 #: What the engine answers, as the requests that it was given.
 _Answers: TypeAlias = "list[tuple[LinkedRequest, list[Piece]]]"
@@ -132,7 +131,7 @@ class EndpointRuntime:
                     self._metrics.rejected(error.slug)
                 case Relay(request, failure):
                     link = cast(LinkedRequest, request).link
-                    link.answer(request, Kind.RELAY, failure.headers + b"\0" + failure.body, failure.status)
+                    link.relay(request, failure.status, failure.headers, failure.body)
                     touched.add(link)
                 case Abort(batch):
                     call = self._calls.pop(batch, None)
@@ -141,16 +140,18 @@ class EndpointRuntime:
         self._gauge()
 
     def _complete(self, batch: Batch, answers: _Answers, now_ns: int, touched: set[WorkerLink]) -> None:
-        render, instances, dispatched_ns = self._codec.render, batch.instances, batch.dispatched_ns
-        backend_ns = now_ns - dispatched_ns
+        render = self._codec.render
+        by_link: dict[WorkerLink, tuple[list[int], list[bytes]]] = {}
         for request, pieces in answers:
             reply, first, count = pieces[0]
             items = reply.items[first : first + count]
             for reply, first, count in pieces[1:]:
                 items += reply.items[first : first + count]
-            link = request.link
-            body = render(reply, items, request.bare)
-            link.answer(request, ANSWER, body, 200, instances, dispatched_ns - request.arrived_ns, backend_ns)
+            request_ids, bodies = by_link.get(request.link) or by_link.setdefault(request.link, ([], []))
+            request_ids.append(request.id)
+            bodies.append(render(reply, items, request.bare))
+        for link, (request_ids, bodies) in by_link.items():
+            link.answer(request_ids, bodies, batch.instances, batch.dispatched_ns, now_ns - batch.dispatched_ns)
             touched.add(link)
 
     def _dispatch(self, batch: Batch) -> None:

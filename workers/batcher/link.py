@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import orjson
@@ -13,13 +14,23 @@ import orjson
 from mlproxy.engine import Request, State
 from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind, pack_answers
 from mlproxy.ipc.rendezvous import Offer
+from mlproxy.units import NS_PER_S
 
 logger = logging.getLogger("mlproxy.batcher")
 
+#: A worker that takes none of its answers for this long, while too many wait for it, is hung: its loop would have
+#: read them a thousand times. One batch alone may answer with more than any bound, so bytes are not evidence by
+#: themselves.
+STALLED_AFTER_NS = NS_PER_S
+
 _pack = REPLY_HEADER.pack
-_REQUEST, ANSWER = int(Kind.REQUEST), int(Kind.ANSWER)  # plain integers: compared and packed per request
+_REQUEST = int(Kind.REQUEST)  # a plain integer: compared per request
+
+#: From a mean of so many bytes on answers travel in records of their own: what one record would save is nothing then,
+#: and nobody waits for a whole batch of large ones to pass.
+_ALONE_FROM_BYTES = 64 * 1024
 
 
 class LinkedRequest(Request, eq=False):
@@ -45,6 +56,7 @@ class WorkerLink:
         peer: socket.socket,
         offer: Offer,
         *,
+        max_backlog_bytes: int,
         on_requests: Callable[[list[LinkedRequest]], None],
         on_cancel: Callable[[LinkedRequest], None],
         on_closed: Callable[[WorkerLink], None],
@@ -52,6 +64,7 @@ class WorkerLink:
         self.worker = offer.worker
         self._loop = loop
         self._peer = peer
+        self._max_backlog_bytes = max_backlog_bytes
         self._on_requests = on_requests
         self._on_cancel = on_cancel
         self._on_closed = on_closed
@@ -59,6 +72,7 @@ class WorkerLink:
         self._replies = Sender(offer.replies, REPLY_HEADER)
         self._unanswered: dict[int, LinkedRequest] = {}
         self._watching_credit = False
+        self._stalled_at = (-1, 0)  # where the backlog began when it was last seen too long, and since when
         self.open = True
         loop.add_reader(peer.fileno(), self._peer_ended)
         loop.add_reader(offer.requests.data, self._receive)
@@ -67,27 +81,46 @@ class WorkerLink:
         return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._replies!r}>"
 
     def answer(
-        self, request: Request, kind: int, body: bytes, status: int = 200, batch_size: int = 0,
-        queue_ns: int = 0, backend_ns: int = 0,
-    ) -> None:  # fmt: skip
-        """Queue a reply record; `flush` publishes it."""
-        if self._unanswered.pop(request.id, None) is not None and self.open:
-            header = _pack(len(body), kind, status, batch_size, request.id, queue_ns, backend_ns)
+        self, request_ids: Sequence[int], bodies: Sequence[bytes], batch_size: int, dispatched_ns: int, backend_ns: int
+    ) -> None:
+        """Queue the answers of one batch; `flush` publishes them."""
+        if not self.open:
+            return
+        forget = self._unanswered.pop
+        for request_id in request_ids:
+            forget(request_id, None)
+        size_bytes = sum([len(body) for body in bodies])
+        step = len(bodies) if size_bytes < _ALONE_FROM_BYTES * len(bodies) else 1
+        for first in range(0, len(bodies), step):
+            group = bodies[first : first + step]
+            body = pack_answers(request_ids[first : first + step], group)
+            header = _pack(len(body), Kind.ANSWERS, 200, batch_size, len(group), dispatched_ns, backend_ns)
             self._replies.send(header, body)
+
+    def relay(self, request: Request, status: int, headers: bytes, body: bytes) -> None:
+        """Answer with the backend's own words."""
+        self._fail(request, Kind.RELAY, status, headers + b"\0" + body)
 
     def reject(self, request: Request, error: ProxyError) -> None:
         """Answer with one of the proxy's own errors; the worker renders it."""
-        body = orjson.dumps((error.slug, error.detail, error.retry_after_s))
-        self.answer(request, Kind.ERROR, body, error.status)
+        self._fail(request, Kind.ERROR, error.status, orjson.dumps((error.slug, error.detail, error.retry_after_s)))
+
+    def _fail(self, request: Request, kind: Kind, status: int, body: bytes) -> None:
+        if self._unanswered.pop(request.id, None) is not None and self.open:
+            self._replies.send(_pack(len(body), kind, status, 0, request.id, 0, 0), body)
 
     def flush(self) -> None:
         """Publish what this loop turn answered; watch for credit while the ring is full."""
         if not self.open:
             return
         self._replies.publish()
-        if self._replies.blocked and not self._watching_credit:
+        if not self._replies.blocked:
+            return
+        if not self._watching_credit:
             self._watching_credit = True
             self._loop.add_reader(self._replies.fds.credit, self._credited)
+        if self._replies.backlog_bytes > self._max_backlog_bytes:
+            self._close_if_stalled()
 
     def close(self) -> None:
         """Forget the worker: its unanswered requests are cancelled, its memory unmapped."""
@@ -123,6 +156,17 @@ class WorkerLink:
                 arrived = []
                 self._on_cancel(gone)
         self._on_requests(arrived)
+
+    def _close_if_stalled(self) -> None:
+        now_ns, (seen_start, since_ns) = time.monotonic_ns(), self._stalled_at
+        if self._replies.backlog_start != seen_start:
+            self._stalled_at = (self._replies.backlog_start, now_ns)
+        elif now_ns - since_ns > STALLED_AFTER_NS:
+            logger.error(
+                "worker takes no answers, closing its channel worker=%d unanswered=%d waiting_bytes=%d",
+                self.worker, len(self._unanswered), self._replies.backlog_bytes,
+            )  # fmt: skip
+            self.close()
 
     def _credited(self) -> None:
         self._replies.take_credit()

@@ -16,6 +16,7 @@ from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
 from mlproxy.protocols import codec_for
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.service import BatcherService
+from workers.launch import let_signals_through
 from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
@@ -34,17 +35,19 @@ async def serve(launch: Launch) -> None:
     configuration = launch.configuration
     page = MetricPage(launch.page_fd, PageLayout.of(configuration))
     page.begin(time.monotonic_ns())
-    service = BatcherService(loop, inherited_socket(launch.listen_fd))
+    listener = inherited_socket(launch.listen_fd)
+    service = BatcherService(loop, listener, max_backlog_bytes=configuration.limits.queue_bytes)
     bounds = QueueBounds(configuration.limits.queue_instances, configuration.limits.queue_bytes)
     balancers, runtimes = [], []
     for index, endpoint in enumerate(configuration.endpoints):
         metrics = BatcherMetrics(page, index)
-        balancer = Balancer.of(endpoint.backend, configuration.limits, loop, metrics.healthy)
+        balancer = Balancer.of(endpoint, configuration.limits, loop, metrics.healthy)
         balancers.append(balancer)
         runtimes.append(_runtime(endpoint, balancer, bounds, metrics, service))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    let_signals_through()
     heart = asyncio.create_task(_beat(page))
     service.start(runtimes)
     page.set_state(PageState.READY)
@@ -67,7 +70,7 @@ def _runtime(
 
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A defect: end at once. The workers hold every request and send it to the successor; going on might lose some."""
-    logger.critical("defect, ending: %s", context["message"], exc_info=context.get("exception"))
+    logger.critical("defect, ending: %s", context.get("message"), exc_info=context.get("exception"))
     os._exit(EXIT_DEFECT)
 
 

@@ -14,6 +14,9 @@ from workers.batcher.link import LinkedRequest, WorkerLink
 
 logger = logging.getLogger("mlproxy.batcher")
 
+#: No descriptor is free for a worker that waits: the listener stays readable, and each look would fail.
+ACCEPT_PAUSE_S = 1.0
+
 
 class BatcherService:
     """Owns the links and the endpoint runtimes, and turns the crank.
@@ -22,9 +25,10 @@ class BatcherService:
     handed to the engines together, once, so the cost of deciding is paid per turn and not per request.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, *, max_backlog_bytes: int) -> None:
         self._loop = loop
         self._listener = listener
+        self._max_backlog_bytes = max_backlog_bytes  # of answers that one worker does not take
         self._links: set[WorkerLink] = set()
         self._runtimes: Sequence[EndpointRuntime] = ()
         self._awake: set[EndpointRuntime] = set()
@@ -38,7 +42,7 @@ class BatcherService:
         """Begin to accept workers."""
         self._runtimes = runtimes
         self._listener.setblocking(False)
-        self._loop.add_reader(self._listener.fileno(), self._accept)
+        self._listen()
 
     async def drain(self) -> None:
         """Send what waits without waiting for company; return when everyone has been answered."""
@@ -73,10 +77,18 @@ class BatcherService:
         if self._drained is not None and all(runtime.engine.idle for runtime in self._runtimes):
             self._drained.set()
 
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
     def _accept(self) -> None:
         try:
             peer, _ = self._listener.accept()
         except BlockingIOError:
+            return
+        except OSError as error:
+            logger.error("cannot accept a worker, trying again in %.1f s: %s", ACCEPT_PAUSE_S, error)
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
             return
         peer.setblocking(False)
         self._loop.add_reader(peer.fileno(), self._greet, peer)
@@ -90,8 +102,9 @@ class BatcherService:
             peer.close()
             return
         link = WorkerLink(
-            self._loop, peer, offer, on_requests=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard
-        )
+            self._loop, peer, offer, max_backlog_bytes=self._max_backlog_bytes,
+            on_requests=self._arrive, on_cancel=self._cancel, on_closed=self._links.discard,
+        )  # fmt: skip
         self._links.add(link)
         logger.info("worker joined worker=%d", link.worker)
 

@@ -6,22 +6,47 @@ the order of their requests.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, cast
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mlproxy.errors import ProxyError, RequestTimeout
+from mlproxy.errors import Overloaded, ProxyError, RequestTimeout
 from workers.ingress import response
 from workers.ingress.cycle import PredictCycle
+from workers.ingress.phase import Phase, phase_of
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sized
 
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from workers.ingress.door import Door
+
+
+#: So many callers beyond ``limits.connections`` are told so at once, each for as long as lingering takes; more are
+#: closed without a word, as nginx does with all of them.
+MOST_TURNED_AWAY = 100
+
+
+class Flow(FlowControl):
+    """Uvicorn's, which reads on only while nothing waits: neither requests behind another, nor answers.
+
+    So one connection holds one read's worth of requests at most, whoever wishes to read: Uvicorn does each time that
+    an application asks whether its caller is still there.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._pipeline and not self.write_paused and not self._transport.is_closing():
+            super().resume_reading()
 
 
 class IngressConnection(HttpToolsProtocol):
@@ -36,20 +61,34 @@ class IngressConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._door = door
         self._serving: RequestResponseCycle | PredictCycle | None = None  # whose turn it is
+        self.url = b""
+        self._turned_away = False  # one connection too many: to be told so when it asks for something
         # Read by the watchdog
-        self.active_tick = door.tick
-        self.head_began_tick = door.tick
+        self.active_tick = door.tick  # last heard from, or seen to take of its answers
+        self.began_tick = door.tick  # when what comes in began: a request, or what is dropped while lingering
         self.in_head = False
         self.lingering = False
+        # Kept by the watchdog
+        self.sent_tick = door.tick  # when the caller last took something of its answers, or owed nothing
         self.unsent_bytes = 0
 
+    def __repr__(self) -> str:
+        caller = f"{self.client[0]}:{self.client[1]}" if self.client else "nobody"
+        return f"<{type(self).__name__} from {caller}: {self.phase.value}, {len(self.pipeline)} behind>"
+
     @property
-    def receiving(self) -> bool:
-        """The body of the latest request is still coming."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            return False
-        return not cycle.body_complete if isinstance(cycle, PredictCycle) else cycle.more_body
+    def phase(self) -> Phase:
+        """Where it stands."""
+        return phase_of(self.in_head, self.lingering, self.cycle)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
+        excess = len(self.connections) - self._door.max_connections
+        if excess > MOST_TURNED_AWAY:
+            transport.abort()
+        elif excess > 0:  # answered when it asks: an answer to nothing confuses clients (Go's calls it unsolicited)
+            self._turned_away = self.lingering = True
 
     # --- answers -------------------------------------------------------------------------------------------------
 
@@ -65,30 +104,39 @@ class IngressConnection(HttpToolsProtocol):
         """Answer ``cycle`` with one of the proxy's own errors."""
         if not cycle.body_complete:
             cycle.keep_alive = False
+        if cycle.retained_bytes:
+            self._door.client.release(cycle)
         data = response.error(
             self._door.default_headers, cycle.request_id, error,
             problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
         )  # fmt: skip
-        self.finish(cycle, error.status, data)
+        self._door.answered(cycle, error.status, len(data))
+        self.finish(cycle, data)
 
-    def finish(self, cycle: PredictCycle, status: int, data: bytes) -> None:
+    def finish(self, cycle: PredictCycle, data: bytes) -> None:
         """Write the whole response and go on with what the connection has waiting."""
         cycle.response_complete = True
         self.transport.write(data)
-        self._door.answered(cycle, status, len(data))
         if cycle.keep_alive:
-            self.on_response_complete()
+            self._go_on()
         elif cycle.body_complete:
             self.transport.close()
         else:
             self._linger()
 
     def on_response_complete(self) -> None:
-        """Uvicorn's, without its keep-alive timer: the watchdog closes idle connections, at no cost per request."""
+        """The application has answered."""
+        early = cast("RequestResponseCycle", self._serving).more_body
+        self._go_on()
+        if early and not self.transport.is_closing():
+            self._linger()  # the rest of the body is of no interest, and to wait for it has no bound
+
+    def _go_on(self) -> None:
+        """Without Uvicorn's keep-alive timer: the watchdog closes idle connections, at no cost per request."""
         self._serving = None
         self.server_state.total_requests += 1
         self.active_tick = self._door.tick
-        self._read_on()
+        self.flow.resume_reading()
         if self.pipeline:
             self.loop.call_soon(self._serve_next)  # a call from here would nest, for hundreds of refused requests
 
@@ -97,7 +145,7 @@ class IngressConnection(HttpToolsProtocol):
             return
         waiting: tuple[RequestResponseCycle | PredictCycle, Any] = self.pipeline.pop()
         cycle, app = waiting
-        self._read_on()  # the rest of its own body may still be coming
+        self.flow.resume_reading()  # the rest of its own body may still be coming
         if isinstance(cycle, PredictCycle):
             self._serve(cycle)
         else:
@@ -112,36 +160,42 @@ class IngressConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Unless requests wait behind another, or answers: so one connection holds one read's worth of them at most."""
-        flow = self.flow
-        if flow.read_paused and not self.pipeline and not flow.write_paused and not self.transport.is_closing():
-            flow.resume_reading()
+        self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         cycle = self._serving
-        if isinstance(cycle, PredictCycle) and not cycle.response_complete:
-            cycle.response_complete = True
-            self._door.left(cycle)
+        if isinstance(cycle, PredictCycle):
+            if not cycle.response_complete:
+                cycle.response_complete = True
+                self._door.left(cycle)
+        elif cycle is not None:  # Uvicorn tells the latest request only, and this one may have others behind it
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._serving = None
-        self.pipeline.clear()
+        while self.pipeline:
+            self._drop_latest()
 
-    def time_out(self) -> None:
-        """The watchdog: the caller stopped in the middle of a request."""
-        self._refuse_connection(RequestTimeout("the request did not arrive within limits.header_timeout"))
+    def time_out(self, limit: str) -> None:
+        """The watchdog: the caller is too slow with its request, or stopped in the middle of it."""
+        self._refuse_connection(RequestTimeout(f"the request did not arrive within {limit}"))
 
     # --- refusals ------------------------------------------------------------------------------------------------
+
+    def _drop(self) -> None:
+        """Something came on a connection that only lingers."""
+        if self._turned_away:
+            self._turned_away = False
+            detail = f"{self._door.max_connections} connections are open, this worker's share of limits.connections"
+            self._answer_and_linger(Overloaded(detail, retry_after_s=1))
 
     def _refuse_connection(self, error: ProxyError) -> None:
         """What comes is no request, or not all of one: answer it if no earlier one is pending, and close."""
         if self.lingering or self.transport.is_closing():
             return
-        broken = self.cycle if self.receiving else None
+        broken = self.cycle if self.phase.in_body else None
         if broken is not None and broken is not self._serving:
-            self.pipeline.popleft()  # it is the latest, and its turn has not come
+            self._drop_latest()  # its turn has not come
         elif isinstance(broken, PredictCycle):
             self.fail(broken, error)
             return
@@ -154,6 +208,11 @@ class IngressConnection(HttpToolsProtocol):
             self.lingering = True
         else:
             self._answer_and_linger(error)
+
+    def _drop_latest(self) -> None:
+        cycle: RequestResponseCycle | PredictCycle = self.pipeline.popleft()[0]
+        if isinstance(cycle, PredictCycle):
+            self._door.client.release(cycle)
 
     def _cut_off(self, cycle: RequestResponseCycle) -> None:
         """To the application this caller has left; a response that has begun cannot be taken back."""
@@ -168,12 +227,20 @@ class IngressConnection(HttpToolsProtocol):
         request_id = self._door.new_request_id()
         data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
         self.transport.write(data)
-        self._door.refused(error)
+        method, path = self._request_line()
+        self._door.log(self.client, method, path, error.status, len(data), time.monotonic_ns(), request_id)
         self._linger()
+
+    def _request_line(self) -> tuple[str, str]:
+        """Method and path of what comes in, as far as they are known. (The parser has the method when it has a URL.)"""
+        if not self.url:
+            return "-", "-"
+        return self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
 
     def _linger(self) -> None:
         """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
         self.lingering = True
+        self.began_tick = self._door.tick
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -37,7 +37,7 @@ class PredictCycle(msgspec.Struct, eq=False):
     deadline_ns: int = 0  #: absolute; 0: the caller set none
     request_id: bytes = b""
     plain_head: bool = False  #: nothing in the head is this request's own: a content length, but no id, no deadline
-    chunks: list[bytes] = []
+    chunks: list[bytes | bytearray] = []
     received_bytes: int = 0
     body_complete: bool = False
     response_complete: bool = False
@@ -46,7 +46,7 @@ class PredictCycle(msgspec.Struct, eq=False):
     problem_json: bool = False
     error: ProxyError | None = None  #: refused already; answered when its turn on the connection comes
     parsed: ParsedRequest | None = None  #: kept until it is answered, to be sent again if the batcher dies
-    retained_bytes: int = 0  #: what ``parsed`` counts against the worker's bound
+    retained_bytes: int = 0  #: what its body counts against the worker's bound
     ring_id: int = 0
     sent: bool = False  #: to the batcher that is alive now
     deaths: int = 0  #: batchers that died while this was with them
@@ -54,7 +54,16 @@ class PredictCycle(msgspec.Struct, eq=False):
     def take_body(self) -> bytes:
         """The whole body; whoever takes it keeps it."""
         chunks, self.chunks = self.chunks, []
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        first = chunks[0] if chunks else b""
+        return first if len(chunks) == 1 and isinstance(first, bytes) else b"".join(chunks)
+
+    def gather(self) -> None:
+        """Put the pieces so far together: as many objects of two bytes each they would take 28 times their size."""
+        chunks = self.chunks
+        if len(chunks) > 1:
+            body = chunks[0] if isinstance(chunks[0], bytearray) else bytearray(chunks[0])
+            body += b"".join(chunks[1:])
+            self.chunks = [body]
 
     def __repr__(self) -> str:
         state = "answered" if self.response_complete else "complete" if self.body_complete else "receiving"

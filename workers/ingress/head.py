@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from mlproxy.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
@@ -37,8 +38,8 @@ _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
 #: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
 _READ = frozenset({
-    b"content-length", b"content-type", b"content-encoding", b"x-request-id", b"expect", b"accept",
-    *_BUDGET_HEADERS,
+    b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"x-request-id", b"expect",
+    b"accept", *_BUDGET_HEADERS,
 })  # fmt: skip
 
 
@@ -60,12 +61,14 @@ def read(cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_b
 def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
     """What only some callers send."""
     request_id = found.get(b"x-request-id")
-    if request_id is not None and _REQUEST_ID.fullmatch(request_id):
+    if request_id is not None and is_request_id(request_id):
         cycle.request_id = request_id
     if b"accept" in found:
-        cycle.problem_json = b"application/problem+json" in found[b"accept"].lower()
+        cycle.problem_json = accepts_problem_json(found[b"accept"])
     if b"expect" in found:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
+    if b"transfer-encoding" in found:
+        check_transfer_encoding(found[b"transfer-encoding"])
     if found.get(b"content-encoding", b"identity").lower() != b"identity":
         encoding = found[b"content-encoding"].decode("latin-1")
         raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
@@ -74,6 +77,30 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
             budget_ns = _budget_ns(name, found[name])
             cycle.deadline_ns = cycle.arrived_ns + min(budget_ns, _LONGEST_BUDGET_NS) if budget_ns else 0
             break
+
+
+def check_transfer_encoding(value: bytes) -> None:
+    """`BadRequest` for any but the one that the parser undoes: the others would be taken for the body itself."""
+    if value.strip().lower() != b"chunked":
+        raise BadRequest(f"transfer-encoding: {value.decode('latin-1')!r} is not supported; send chunked")
+
+
+def origin_form(target: bytes) -> bytes:
+    """A request target as to a server, also if it came as to a forward proxy (RFC 9112 §3.2.2): ``http://host/path``."""
+    if target.startswith((b"/", b"*")):
+        return target
+    parts = urlsplit(target)
+    return (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+
+
+def is_request_id(value: bytes) -> bool:
+    """Whether a caller's ``X-Request-Id`` is taken over."""
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def accepts_problem_json(accept: bytes) -> bool:
+    """Whether errors go out as ``application/problem+json``."""
+    return b"application/problem+json" in accept.lower()
 
 
 class KnownHead(NamedTuple):

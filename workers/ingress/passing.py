@@ -6,11 +6,14 @@ pooling.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import anyio
 import httpx
 
 from mlproxy.backend import tls_context
@@ -18,11 +21,14 @@ from mlproxy.errors import (
     BackendTimeout,
     BackendUnavailable,
     BadRequest,
+    Draining,
     EndpointNotFound,
     MethodNotAllowed,
     ProxyError,
 )  # fmt: skip
 from mlproxy.units import NS_PER_S
+from workers.ingress import head, hop
+from workers.ingress.door import OUT_OF_TIME
 from workers.ingress.response import error_body, error_headers
 
 if TYPE_CHECKING:
@@ -34,11 +40,78 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlproxy.ingress")
 
-#: RFC 9110 §7.6.1: about one hop only, so never passed on; with those that Knative's own hops use (K-*).
-_HOP_BY_HOP = frozenset({
-    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
-    b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings", b"expect",
-})  # fmt: skip
+
+class Exchange:
+    """One request that passes through, with what its caller sends and gets."""
+
+    def __init__(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        given = dict(scope["headers"])
+        self.request_id = given.get(b"x-request-id", b"")
+        if not head.is_request_id(self.request_id):
+            self.request_id = door.new_request_id()
+        self._problem_json = head.accepts_problem_json(given.get(b"accept", b""))
+        self._door = door
+        self._send = send
+        self._arrived_ns = time.monotonic_ns()
+        self._status = 0  # none sent yet
+        self._sent_bytes = 0
+        self.body_taken = asyncio.Event()  #: all of the request's body that anybody wants has been received
+        if not any(name in (b"content-length", b"transfer-encoding") for name in given):
+            self.body_taken.set()
+
+    @property
+    def started(self) -> bool:
+        """The caller has got a status."""
+        return self._status != 0
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The request's, as it comes."""
+        try:
+            while True:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise httpx.WriteError("the caller left in the middle of its body")
+                if message.get("body"):
+                    yield message["body"]
+                if not message.get("more_body"):
+                    return
+        finally:
+            self.body_taken.set()
+
+    async def left(self) -> None:
+        """Return when the caller has closed its connection."""
+        await self.body_taken.wait()
+        while (await self.receive())["type"] != "http.disconnect":
+            pass  # of a body that the backend did not want to its end
+
+    async def start(self, status: int, headers: hop.Headers) -> None:
+        """Send the head of the answer."""
+        self._status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of its body."""
+        self._sent_bytes += len(piece)
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def finish(self) -> None:
+        """The answer is complete."""
+        await self._send({"type": "http.response.body", "body": b""})
+        self._door.log(
+            self.scope["client"], self.scope["method"], self.scope["path"], self._status, self._sent_bytes,
+            self._arrived_ns, self.request_id,
+        )  # fmt: skip
+
+    async def refuse(self, error: ProxyError) -> None:
+        """Answer with one of the proxy's own errors."""
+        name = self.request_id.decode("latin-1")
+        body = error_body(error, name)
+        headers = error_headers(error, name, problem_json=self._problem_json) | {"content-length": str(len(body))}
+        await self.start(error.status, [(key.encode(), value.encode("latin-1")) for key, value in headers.items()])
+        await self.write(body)
+        await self.finish()
 
 
 class PassThrough:
@@ -52,10 +125,11 @@ class PassThrough:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        exchange = Exchange(self._door, scope, receive, send)
         try:
-            await self._forward(self._route(scope), scope, receive, send)
+            await self._forward(self._route(scope), exchange)
         except ProxyError as error:
-            await self._refuse(error, scope, send)
+            await exchange.refuse(error)
 
     def _route(self, scope: Scope) -> Route:
         target, path = scope["raw_path"], scope["path"]
@@ -69,48 +143,56 @@ class PassThrough:
             raise EndpointNotFound(f"no endpoint has the path {path}; predictions go to {known}")
         return route
 
-    async def _forward(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
+    async def _forward(self, route: Route, exchange: Exchange) -> None:
         try:
-            reply = await self._transport(route).handle_async_request(self._request(route, scope, receive))
-            try:
-                await send({"type": "http.response.start", "status": reply.status_code, "headers": _passed(reply)})
-                started = True
-                assert isinstance(reply.stream, httpx.AsyncByteStream)
-                async for piece in reply.stream:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-            finally:
-                await reply.aclose()
+            if await self._relay(route, exchange):
+                await exchange.finish()
         except httpx.TimeoutException as error:
-            self._give_up(BackendTimeout(f"the backend did not answer in time: {error!r}"), started)
+            _give_up(BackendTimeout(f"the backend did not answer in time: {error!r}"), exchange)
         except httpx.HTTPError as error:
-            self._give_up(BackendUnavailable(f"the backend call failed: {error!r}"), started)
+            _give_up(BackendUnavailable(f"the backend call failed: {error!r}"), exchange)
+        except asyncio.CancelledError:  # Uvicorn cancels what is not done when the time to drain is over
+            if not self._door.draining:
+                raise
+            _give_up(Draining(OUT_OF_TIME, retry_after_s=1), exchange)
 
-    def _give_up(self, error: ProxyError, started: bool) -> None:
-        if not started:
-            raise error
-        # Half an answer is out; returning makes Uvicorn cut the connection, which is how HTTP says "incomplete".
-        logger.warning("pass-through broken off: %s", error.detail)
+    async def _relay(self, route: Route, exchange: Exchange) -> bool:
+        """The backend's answer, as it comes. False when the caller left; the call is broken off at once then.
 
-    def _request(self, route: Route, scope: Scope, receive: Receive) -> httpx.Request:
-        urls = route.endpoint.backend.urls
+        Uvicorn says nothing when it sends to a caller that has left, so a stream without an end would go on for ever.
+        """
+        with anyio.CancelScope() as call:
+            watch = asyncio.create_task(_cancel_when_left(exchange, call))
+            try:
+                reply = await self._transport(route).handle_async_request(self._request(route, exchange))
+                try:
+                    exchange.body_taken.set()
+                    await exchange.start(reply.status_code, hop.passed_back(reply.headers.raw, exchange.request_id))
+                    assert isinstance(reply.stream, httpx.AsyncByteStream)
+                    async for piece in reply.stream:
+                        await exchange.write(piece)
+                finally:
+                    await reply.aclose()
+            finally:
+                watch.cancel()
+        return not call.cancelled_caught
+
+    def _request(self, route: Route, exchange: Exchange) -> httpx.Request:
+        backend, scope = route.endpoint.backend, exchange.scope
         self._turns += 1
-        base = httpx.URL(urls[self._turns % len(urls)])
+        base = httpx.URL(backend.urls[self._turns % len(backend.urls)])
         target = base.raw_path.rstrip(b"/") + scope["raw_path"]
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
-        headers = _forwarded(scope, base)
-        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
-        content = _body(receive) if has_body else None
-        backend = route.endpoint.backend
+        caller = scope["client"][0] if scope["client"] else None
+        headers = hop.forwarded(scope["headers"], caller, base.netloc, exchange.request_id)
         seconds = backend.timeout_ns / NS_PER_S
         timeout = {
             "connect": backend.connect_timeout_ns / NS_PER_S, "read": seconds, "write": seconds, "pool": seconds,
         }  # fmt: skip
         return httpx.Request(
-            scope["method"], base.copy_with(raw_path=target), headers=headers, content=content,
-            extensions={"timeout": timeout},
+            scope["method"], base.copy_with(raw_path=target), headers=headers,
+            content=None if exchange.body_taken.is_set() else exchange.body(), extensions={"timeout": timeout},
         )  # fmt: skip
 
     def _transport(self, route: Route) -> httpx.AsyncHTTPTransport:
@@ -119,54 +201,19 @@ class PassThrough:
             transport = self._clients[route.index] = _make_transport(route.endpoint.backend)
         return transport
 
-    async def _refuse(self, error: ProxyError, scope: Scope, send: Send) -> None:
-        given = dict(scope["headers"])
-        request_id = given.get(b"x-request-id", self._door.new_request_id()).decode("latin-1")
-        problem_json = b"application/problem+json" in given.get(b"accept", b"")
-        body = error_body(error, request_id)
-        headers = error_headers(error, request_id, problem_json=problem_json) | {"content-length": str(len(body))}
-        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": error.status, "headers": encoded})
-        await send({"type": "http.response.body", "body": body})
-        self._door.refused(error)
-
 
 def _make_transport(backend: Backend) -> httpx.AsyncHTTPTransport:
     limits = httpx.Limits(max_connections=backend.max_connections, max_keepalive_connections=8)
     return httpx.AsyncHTTPTransport(verify=tls_context(backend.tls), limits=limits, trust_env=False)
 
 
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise httpx.WriteError("the caller left in the middle of its body")
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body"):
-            return
+async def _cancel_when_left(exchange: Exchange, call: anyio.CancelScope) -> None:
+    await exchange.left()
+    call.cancel()
 
 
-def _forwarded(scope: Scope, base: httpx.URL) -> list[tuple[bytes, bytes]]:
-    """The caller's headers as the backend gets them."""
-    nominated = {
-        token.strip().lower()
-        for name, value in scope["headers"]
-        if name == b"connection"
-        for token in value.split(b",")
-    }
-    dropped = _HOP_BY_HOP | nominated | {b"host", b"x-forwarded-for"}
-    headers = [(name, value) for name, value in scope["headers"] if name not in dropped and name[:2] != b"k-"]
-    hops = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    if scope["client"]:
-        hops.append(scope["client"][0].encode())
-    return [*headers, (b"host", base.netloc), (b"x-forwarded-for", b", ".join(hops))]
-
-
-def _passed(reply: httpx.Response) -> list[tuple[bytes, bytes]]:
-    """The backend's headers as the caller gets them."""
-    return [
-        (name.lower(), value)
-        for name, value in reply.headers.raw
-        if name.lower() not in _HOP_BY_HOP and name.lower() != b"date"
-    ]
+def _give_up(error: ProxyError, exchange: Exchange) -> None:
+    if not exchange.started:
+        raise error
+    # Half an answer is out; returning makes Uvicorn cut the connection, which is how HTTP says "incomplete".
+    logger.warning("pass-through broken off: %s", error.detail)

@@ -55,7 +55,8 @@ class IngressProtocol(IngressConnection):
     def data_received(self, data: bytes) -> None:
         self.active_tick = self._door.tick
         if self.lingering:
-            return  # refused; the rest of what the caller was sending is read and dropped
+            self._drop()
+            return
         known = self._known_head
         if known is not None and known.begins(data) and self.cycle.response_complete:
             self._receive_known(known, data)
@@ -75,12 +76,22 @@ class IngressProtocol(IngressConnection):
                 if self._head_bytes > self._max_header_bytes:
                     self._refuse_head()
             elif isinstance(cycle, PredictCycle) and cycle.body_complete:
-                if cycle.plain_head:
+                if not self._read_ends_request:
+                    self._hear_nothing()
+                elif cycle.plain_head:
                     self._known_head = head.known_head(cycle, data)
-            elif self.receiving:
+            elif self.phase.in_body:
                 self._barren_bytes += len(data)
                 if self._barren_bytes > self._max_header_bytes + READ_BYTES:
                     self._refuse_head()
+                elif isinstance(cycle, PredictCycle):
+                    self._hold(cycle)
+            elif not self._read_ends_request:
+                self._hear_nothing()
+
+    def _hear_nothing(self) -> None:
+        """Line ends between two requests: allowed (RFC 9112 §2.2), but who sends only those is idle."""
+        self.active_tick = self.began_tick
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
         """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
@@ -97,7 +108,7 @@ class IngressProtocol(IngressConnection):
         self.in_head = True
         self._known_head = None
         self._head_bytes = 0
-        self.head_began_tick = self._door.tick
+        self.began_tick = self._door.tick
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.in_head:
@@ -167,6 +178,8 @@ class IngressProtocol(IngressConnection):
         cycle.body_complete = True
         if cycle is self._serving:
             self._admit(cycle, cycle.take_body())
+        else:
+            self._hold(cycle)
 
     # --- one prediction ------------------------------------------------------------------------------------------
 
@@ -188,24 +201,34 @@ class IngressProtocol(IngressConnection):
         except ProxyError as error:
             self.fail(cycle, error)
 
+    def _hold(self, cycle: PredictCycle) -> None:
+        if cycle.error is not None:
+            return
+        try:
+            self._door.hold(cycle)
+        except ProxyError as error:
+            self._fail_early(cycle, error)
+
     def _fail_early(self, cycle: PredictCycle, error: ProxyError) -> None:
-        """Refuse a request whose body is still coming, now or when its turn comes."""
+        """Refuse a request before it can be sent, now or when its turn comes."""
         cycle.error = error
         cycle.chunks = []
+        self._door.client.release(cycle)
         if cycle is self._serving:
             self.fail(cycle, error)
 
     # --- everything else -----------------------------------------------------------------------------------------
 
     def _leave_to_app(self) -> None:
-        url, headers = self.url, self.headers
+        url, headers = head.origin_form(self.url), self.headers
         super().on_message_begin()
         self.url = url
         self.headers += headers
         self.expect_100_continue = (b"expect", b"100-continue") in [(name, value.lower()) for name, value in headers]
         try:
             self._check_head_size()
-        except HeaderTooLarge as error:
+            head.check_transfer_encoding(dict(headers).get(b"transfer-encoding", b"chunked"))
+        except ProxyError as error:
             self._refuse_connection(error)
         else:
             super().on_headers_complete()

@@ -19,18 +19,21 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINE.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
 
 
-def answer(
-    default_headers: bytes, request_id: bytes, body: bytes, batch_size: int, queue_ns: int, backend_ns: int,
-    keep_alive: bool,
-) -> bytes:  # fmt: skip
+def answer_frame(default_headers: bytes, batch_size: int, backend_ns: int) -> tuple[bytes, bytes]:
+    """What all answers of one batch have in common, before and behind the time in the queue."""
+    backend_us = backend_ns // 1000
+    before = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\nserver-timing: queue;dur=" % default_headers
+    behind = b", backend;dur=%d.%03d\r\nx-mlproxy-batch-size: %d\r\nx-request-id: "
+    return before, behind % (backend_us // 1000, backend_us % 1000, batch_size)
+
+
+def answer(frame: tuple[bytes, bytes], request_id: bytes, body: bytes, queue_ns: int, keep_alive: bool) -> bytes:
     """A prediction's response. Durations in ``Server-Timing`` are milliseconds, as its specification says."""
-    queue_us, backend_us = queue_ns // 1000, backend_ns // 1000
-    return (
-        b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
-        b"server-timing: queue;dur=%d.%03d, backend;dur=%d.%03d\r\nx-mlproxy-batch-size: %d\r\n%b\r\n%b"
-    ) % (
-        default_headers, len(body), request_id, queue_us // 1000, queue_us % 1000, backend_us // 1000,
-        backend_us % 1000, batch_size, b"" if keep_alive else _CONNECTION_CLOSE, body,
+    before, behind = frame
+    queue_us = queue_ns // 1000
+    end = b"\r\n" if keep_alive else b"\r\n" + _CONNECTION_CLOSE
+    return b"%b%d.%03d%b%b\r\ncontent-length: %d%b\r\n%b" % (
+        before, queue_us // 1000, queue_us % 1000, behind, request_id, len(body), end, body,
     )  # fmt: skip
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mlproxy.config import Endpoint
 from mlproxy.protocols import Codec, codec_for
+from workers.ingress.head import origin_form
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,9 +38,7 @@ class RouteTable:
 
     def predict(self, target: bytes) -> Route | None:
         """The endpoint whose predict route ``target`` is, in any spelling (query, percent-encoding)."""
-        path = target.partition(b"?")[0].decode("latin-1")
-        if not path.startswith("/"):  # as to a forward proxy (RFC 9112 §3.2.2): http://host/path
-            path = urlsplit(path).path
+        path = origin_form(target).partition(b"?")[0].decode("latin-1")
         return self._by_path.get(unquote(path) if "%" in path else path)
 
     def passing(self, path: str) -> Route | None:

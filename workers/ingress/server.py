@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import time
 from functools import partial
@@ -18,6 +19,7 @@ from workers.ingress.app import make_app
 from workers.ingress.door import Door
 from workers.ingress.protocol import IngressProtocol
 from workers.ingress.watchdog import Watchdog
+from workers.launch import let_signals_through
 from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ logger = logging.getLogger("mlproxy.ingress")
 
 #: How long callers may take to accept what they are told at the very end.
 LAST_WORDS_S = 0.5
+#: For all but callers: the worker's own (rings, page, log), and calls that pass through.
+OTHER_DESCRIPTORS = 200
 
 
 class IngressServer(uvicorn.Server):
@@ -68,6 +72,18 @@ def _config(launch: Launch) -> uvicorn.Config:
     )
 
 
+def _max_connections(launch: Launch) -> int:
+    """This worker's share of ``limits.connections``, or as many as it has descriptors for."""
+    share = max(1, launch.configuration.limits.connections // launch.workers)
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for_callers = max(1, granted - OTHER_DESCRIPTORS)
+    if granted == resource.RLIM_INFINITY or share <= for_callers:
+        return share
+    logger.warning("of limits.connections this worker takes %d, not %d: it may have %d descriptors",
+                   for_callers, share, granted)  # fmt: skip
+    return for_callers
+
+
 def _drain_s(drain_timeout_ns: int) -> float:
     """How long callers may wait for their answers: what is left then still has to be told so, in time."""
     return max(drain_timeout_ns * 0.8, drain_timeout_ns - NS_PER_S) / NS_PER_S
@@ -100,14 +116,15 @@ async def serve(launch: Launch) -> int:
     ]
     loop = asyncio.get_running_loop()
     server.door = door = Door(
-        configuration, loop, worker=launch.index, workers=launch.workers,
-        rendezvous=launch.rendezvous, metrics=metrics,
+        configuration, loop, worker=launch.index, workers=launch.workers, max_connections=_max_connections(launch),
+        rendezvous=launch.rendezvous, batcher_page=MetricPage(launch.page_fds["batcher"], layout), metrics=metrics,
     )  # fmt: skip
     config.app = make_app(door)
     config.http = cast("type[asyncio.Protocol]", partial(IngressProtocol, door=door))
-    # Uvicorn raises the signals that stopped it again once it is done; by then they have been obeyed.
+    # The handler that Uvicorn will install, only earlier: so no signal is lost before that.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, server.handle_exit)
+    let_signals_through()
     watchdog = Watchdog(loop, door, server.server_state)
     watchdog.start()
     door.client.connect()

@@ -31,9 +31,10 @@ class Slot:
         self._module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._back_off = BackOff()
-        self._started_ns = 0
+        self.started_ns = 0  #: when the process was started
         self.was_ready = False
-        self.start_failures = 0  #: deaths in a row without ever having been ready
+        self._served = False  # one of its processes has been ready
+        self.start_failures = 0  #: in a row: deaths of processes that were never ready, and first starts that failed
         self.due_ns: int | None = 0  #: when to start the next process; None: not to be started
 
     def __repr__(self) -> str:
@@ -50,24 +51,39 @@ class Slot:
         return self.pid is not None and self.page.pid == self.pid and self.page.state >= PageState.READY
 
     def start(self, now_ns: int) -> None:
-        """Start a process in a fresh interpreter, in a process group of its own: Ctrl-C is for the supervisor."""
+        """Start a process; when there can be none now, be due again after a pause."""
+        self.started_ns = now_ns
+        self.due_ns = None
+        try:
+            self._process = self._spawn()
+        except OSError as error:  # no process, no memory, no descriptor
+            self._could_not_start(error, now_ns)
+        else:
+            logger.debug("started slot=%s pid=%d", self.name, self._process.pid)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        """A fresh interpreter, in a process group of its own: Ctrl-C is for the supervisor."""
         fd = replace(self._launch, supervisor_pid=os.getpid()).write()
         inherited = (fd, self._launch.listen_fd, self._launch.page_fd, *self._launch.page_fds.values())
         try:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", self._module, str(fd)], stdin=subprocess.DEVNULL, pass_fds=inherited,
                 process_group=0, env=os.environ | _ALLOCATION,
             )  # fmt: skip
         finally:
             os.close(fd)
-        self._started_ns = now_ns
-        self.due_ns = None
-        logger.debug("started slot=%s pid=%d", self.name, self._process.pid)
+
+    def _could_not_start(self, error: OSError, now_ns: int) -> None:
+        if not self._served:  # else it is the machine that is short of something, and not for ever
+            self.start_failures += 1
+        pause_ns = self._back_off.pause_ns(0)
+        self.due_ns = now_ns + pause_ns
+        logger.error("cannot start a process for %s, trying again in %.1f s: %s", self.name, pause_ns / 1e9, error)
 
     def note_ready(self) -> bool:
         """Look once: has the process become ready since the last look?"""
         if self.ready and not self.was_ready:
-            self.was_ready = True
+            self.was_ready = self._served = True
             self.start_failures = 0
             return True
         return False
@@ -75,17 +91,16 @@ class Slot:
     def ended(self, status: int, now_ns: int, *, restart: bool) -> None:
         """The process is gone, with this wait status."""
         assert self._process is not None
-        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
         if not self.was_ready:
             self.start_failures += 1
         self._process = None
         self.was_ready = False
         if not restart:
             return
-        pause_ns = self._back_off.pause_ns(now_ns - self._started_ns)
+        pause_ns = self._back_off.pause_ns(now_ns - self.started_ns)
         self.due_ns = now_ns + pause_ns
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        logger.warning("%s %s; its successor starts in %.1f s", self.name, how, pause_ns / 1e9)
+        logger.warning("%s %s; its successor starts in %.1f s", self.name, how_it_ended(status), pause_ns / 1e9)
 
     def kill(self) -> None:
         """End the process, hung as it is; its successor starts as after any other death."""
@@ -97,3 +112,12 @@ class Slot:
         self.due_ns = None
         if self._process is not None:
             os.kill(self._process.pid, number)
+
+
+def how_it_ended(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with {code}"
+    names = {number.value: number.name for number in signal.Signals}  # of the real-time signals only the ends have one
+    return f"killed by {names.get(-code, f'signal {-code}')}"

@@ -19,7 +19,9 @@ from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
 from workers.launch import Launch
 from workers.supervisor.cpu_quota import worker_count
-from workers.supervisor.slot import Slot
+from workers.supervisor.descriptors import raise_descriptor_limit
+from workers.supervisor.liveness import Liveness, Patience, Verdict
+from workers.supervisor.slot import Slot, how_it_ended
 from workers.supervisor.sockets import Sockets, bind
 
 logger = logging.getLogger("mlproxy.supervisor")
@@ -33,25 +35,26 @@ MAX_START_FAILURES = 5
 #: While something is expected to change without a signal (start, restart), look this often.
 _LOOK_NS = 20 * NS_PER_MS
 _QUIET_LOOK_NS = NS_PER_S
-SILENT_AFTER_NS = 5 * NS_PER_S
-#: A loop that has not turned for this long is stuck, and everybody waits for it: its successor serves them sooner.
-#: Three times the warning, and beyond any pause that a loaded or throttled machine makes.
-HUNG_AFTER_NS = 15 * NS_PER_S
 
 
-def run(configuration: Configuration, roles: Mapping[str, str] = ROLES) -> int:
+def run(
+    configuration: Configuration,
+    roles: Mapping[str, str] = ROLES,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+) -> int:
     """Serve until told to stop. Returns the exit code: 0 after a clean drain, 1 if anything had to be killed."""
     setproctitle.setproctitle("mlproxy: supervisor")
     configure_logging(configuration.logging.level, "supervisor")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for note in advice(configuration):
         logger.warning("%s", note)
+    raise_descriptor_limit()
     try:
         sockets = bind(configuration, workers_of(configuration))
     except OSError as error:
         logger.error("%s", error.strerror)
         return 1
-    supervisor = Supervisor(configuration, sockets, roles)
+    supervisor = Supervisor(configuration, sockets, roles, patience)
     try:
         return supervisor.run()
     finally:
@@ -74,13 +77,14 @@ def make_slots(
     pages = {name: MetricPage.create(layout, f"{name[0]}-{name[1]}") for name in names}
     labels = {name: f"{name[0]}-{name[1]}" if name[0] == "ingress" else name[0] for name in names}
     page_fds = {"supervisor": own_page.fd} | {labels[name]: page.fd for name, page in pages.items()}
+    seen_by = {"admin": page_fds, "ingress": {"batcher": page_fds["batcher"]}, "batcher": {}}
     listeners = {"batcher": [sockets.rendezvous], "ingress": sockets.data, "admin": [sockets.admin]}
     return [
         Slot(
             Launch(
                 role=role, index=index, workers=workers, configuration=configuration, supervisor_pid=os.getpid(),
                 rendezvous=sockets.rendezvous_name, listen_fd=listeners[role][index].fileno(),
-                page_fd=pages[role, index].fd, page_fds=page_fds if role == "admin" else {},
+                page_fd=pages[role, index].fd, page_fds=seen_by[role],
             ),
             pages[role, index],
             roles[role],
@@ -92,7 +96,9 @@ def make_slots(
 class Supervisor:
     """Keeps every slot filled, until asked to empty them."""
 
-    def __init__(self, configuration: Configuration, sockets: Sockets, roles: Mapping[str, str]) -> None:
+    def __init__(
+        self, configuration: Configuration, sockets: Sockets, roles: Mapping[str, str], patience: Patience
+    ) -> None:
         self._configuration = configuration
         self._sockets = sockets
         layout = PageLayout.of(configuration)
@@ -101,9 +107,7 @@ class Supervisor:
         self._slots = make_slots(configuration, sockets, layout, self._page, roles)
         self._roles = list(roles)
         self._announced = False
-        self._silent: set[str] = set()
-        self._looked_ns = 0
-        self._awake_since_ns = 0
+        self._liveness = Liveness(patience)
         self._stages: list[str] = []  # of the drain still to come
         self._drain_until_ns: int | None = None
         self._clean = True  # whoever was admitted was served
@@ -127,7 +131,7 @@ class Supervisor:
             if self._draining and self._drain_step(now_ns):
                 logger.info("stopped")
                 return 0 if self._clean else 1
-            if any(slot.start_failures >= MAX_START_FAILURES for slot in self._slots):
+            if self._hopeless():
                 return 1
             self._take_signal(self._pause_ns(now_ns))
 
@@ -174,13 +178,20 @@ class Supervisor:
         # Workers that still finish their requests need a batcher.
         needed = not self._draining or (slot.role == "batcher" and self._stages[:1] == ["ingress"])
         restart = needed and not self._ending
+        served = slot.was_ready or slot.ready
         slot.ended(status, time.monotonic_ns(), restart=restart)
-        if self._draining and not self._ending and slot.role == "ingress" and status:
+        if self._draining and not self._ending and slot.role == "ingress" and served and status:
             self._clean = False  # its callers were cut off, or told that time was over
-        if slot.start_failures >= MAX_START_FAILURES:
-            logger.error("%s failed to start %d times in a row; giving up", slot.name, slot.start_failures)
-        elif restart:
+            logger.warning("%s %s while draining", slot.name, how_it_ended(status))
+        if restart:
             self._page.words[self._restarts + self._roles.index(slot.role)] += 1
+
+    def _hopeless(self) -> bool:
+        for slot in self._slots:
+            if slot.start_failures >= MAX_START_FAILURES:
+                logger.error("%s failed to start %d times in a row; giving up", slot.name, slot.start_failures)
+                return True
+        return False
 
     # --- what is due -----------------------------------------------------------------------------------------
 
@@ -190,24 +201,31 @@ class Supervisor:
                 slot.start(now_ns)
 
     def _look(self, now_ns: int) -> None:
-        if now_ns - self._looked_ns > SILENT_AFTER_NS:  # the whole container was frozen: nobody could turn
-            self._awake_since_ns = now_ns
-        self._looked_ns = now_ns
+        self._liveness.look(now_ns)
         for slot in self._slots:
             if slot.note_ready() and self._announced:
                 logger.info("%s is ready again pid=%d", slot.name, slot.pid)
-            silent_ns = now_ns - max(slot.page.heartbeat_ns, self._awake_since_ns)
-            silent = slot.ready and silent_ns > SILENT_AFTER_NS
-            if silent and slot.name not in self._silent:
-                logger.warning("%s has not turned its loop for %s", slot.name, format_duration(SILENT_AFTER_NS))
-            (self._silent.add if silent else self._silent.discard)(slot.name)
-            if silent and silent_ns > HUNG_AFTER_NS and not self._draining:
-                logger.error("%s hangs; killing it", slot.name)
-                slot.kill()
-        if not self._announced and all(slot.ready for slot in self._slots):
+            if not self._draining:  # whose end has its own time-out
+                self._check(slot)
+        if not (self._announced or self._draining) and all(slot.ready for slot in self._slots):
             self._announced = True
             self._page.set_state(PageState.READY)
             self._announce()
+
+    def _check(self, slot: Slot) -> None:
+        patience = self._liveness.patience
+        if slot.ready:
+            verdict, late_ns = self._liveness.judge_ready(slot.name, slot.page.heartbeat_ns), patience.hung_ns
+        elif slot.pid is not None:
+            verdict, late_ns = self._liveness.judge_starting(slot.started_ns), patience.start_ns
+        else:
+            return
+        match verdict:
+            case Verdict.SILENT:
+                logger.warning("%s has not turned its loop for %s", slot.name, format_duration(patience.silent_ns))
+            case Verdict.HUNG:
+                logger.error("%s hangs: not a turn of its loop in %s; killing it", slot.name, format_duration(late_ns))
+                slot.kill()
 
     def _announce(self) -> None:
         workers = len(self._sockets.data)

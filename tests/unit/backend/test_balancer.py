@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, Balancer, ConnectionPool
+from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, BackendUrl, Balancer, ConnectionPool
 from mlproxy.backend.balancer import FIRST_AVOIDANCE_S, LONGEST_AVOIDANCE_S
 
 OK = BackendResponse(200, b"", b"")
@@ -31,6 +31,7 @@ class Pool:
     """Holds its calls until the test ends them."""
 
     def __init__(self) -> None:
+        self.url = BackendUrl.parse("http://model:9000")
         self.calls: list[BackendCall] = []
         self.closed = False
 
@@ -58,6 +59,7 @@ class World:
         self.balancer = Balancer(
             cast("list[ConnectionPool]", self.pools),
             cast(asyncio.AbstractEventLoop, self.clock),
+            endpoint="m",
             on_health=lambda url, healthy: self.health.append((url, healthy)),
             jitter=lambda: jitter,
         )
@@ -96,7 +98,7 @@ def test_every_url_counts_as_healthy_until_something_is_known() -> None:
     said: list[tuple[int, bool]] = []
     pools = cast("list[ConnectionPool]", [Pool(), Pool()])
     loop = cast(asyncio.AbstractEventLoop, Clock())
-    Balancer(pools, loop, on_health=lambda url, healthy: said.append((url, healthy)))
+    Balancer(pools, loop, endpoint="m", on_health=lambda url, healthy: said.append((url, healthy)))
     assert said == [(0, True), (1, True)]
 
 
@@ -214,6 +216,25 @@ def test_a_url_that_answers_badly_is_not_avoided(kind: str) -> None:
     world.end(first, BackendFailure(kind, "x"))  # type: ignore[arg-type]
     assert world.health == []
     assert not world.avoided(first)
+
+
+def test_the_log_tells_of_lost_health_of_found_health_and_of_bad_answers(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mlproxy.backend")
+    world = World(1)
+    for result in (REFUSED, REFUSED, BackendResponse(503, b"", b""), BackendFailure("timeout", "slow"), OK):
+        world.send()
+        world.end(0, result)
+    world.clock.now += 10
+    for result in (BackendResponse(404, b"", b""), BackendFailure("timeout", "slow")):
+        world.send()
+        world.end(0, result)
+    where = "endpoint=m url=http://model:9000"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", f"backend unhealthy {where} reason='refused'"),
+        ("INFO", f"backend healthy again {where} after=0.0s"),
+        ("WARNING", f"backend call failed {where} reason='it answered 503'"),
+        ("WARNING", f"backend call failed {where} reason='slow' (1 more since the last such line)"),
+    ]
 
 
 def test_closing_closes_every_pool_and_the_repr_shows_them() -> None:

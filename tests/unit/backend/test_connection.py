@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlproxy.backend import BackendCall, BackendFailure, BackendResponse
-from mlproxy.backend.connection import JOIN_BELOW_BYTES, BackendConnection
+from mlproxy.backend.connection import JOIN_BELOW_BYTES, MAX_AROUND_BYTES, BackendConnection
 
 MAX_REPLY_BYTES = 100
 OK = BackendResponse(200, b"content-type: application/json\r\n", b'{"a": 1}')
@@ -54,13 +54,13 @@ class Wire(asyncio.Transport):
 class Bench:
     """A connection on its wire, with what it told its pool and its callers."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_reply_bytes: int = MAX_REPLY_BYTES) -> None:
         self.idle: list[BackendConnection] = []
         self.lost: list[BackendConnection] = []
         self.stale: list[BackendCall] = []
         self.results: list[Result] = []
         self.wire = Wire()
-        self.connection = BackendConnection(MAX_REPLY_BYTES, self.idle.append, self.lost.append, self.stale.append)
+        self.connection = BackendConnection(max_reply_bytes, self.idle.append, self.lost.append, self.stale.append)
         self.connection.connection_made(self.wire)
 
     def call(self, *request: bytes) -> BackendCall:
@@ -329,3 +329,35 @@ def test_its_repr_says_what_it_is_doing() -> None:
     call.abort()
     assert repr(bench.connection) == "<BackendConnection closed, 1 calls>"
     assert repr(call) == "<BackendCall done>"
+
+
+# --- without end ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("beginning", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 500 + b"\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-More: ", b"x" * 500),
+        (b"", CONTINUE * 20),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-More: " + b"x" * 500 + b"\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 500),
+    ],
+    ids=["headers", "a header", "interim heads", "trailers", "an extension of a chunk"],
+)
+def test_what_is_around_a_body_ends_or_the_call_does(beginning: bytes, again: bytes) -> None:
+    bench = Bench()
+    bench.call()
+    bench.feed(beginning, *[again] * (MAX_AROUND_BYTES // len(again) + 1))
+    assert bench.failure() == "too_large"
+    assert bench.wire.aborted
+
+
+def test_a_large_body_may_come_in_the_smallest_of_chunks() -> None:
+    bench = Bench(max_reply_bytes=MAX_AROUND_BYTES)
+    for calls in (1, 2):
+        bench.call()
+        bench.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        bench.feed(*[b"1;a=bc\r\nx\r\n"] * MAX_AROUND_BYTES)
+        bench.feed(b"0\r\n\r\n")
+        assert bench.results == [BackendResponse(200, b"", b"x" * MAX_AROUND_BYTES)] * calls

@@ -43,7 +43,8 @@ class Reading:
 
 
 def answer(body: bytes = b"[1]", queue_ns: int = 0, backend_ns: int = 0, keep_alive: bool = True) -> Reading:
-    return Reading(response.answer(DATE, b"id-7", body, 32, queue_ns, backend_ns, keep_alive))
+    frame = response.answer_frame(DATE, 32, backend_ns)
+    return Reading(response.answer(frame, b"id-7", body, queue_ns, keep_alive))
 
 
 def error(failure: ProxyError, problem_json: bool = False, keep_alive: bool = True) -> Reading:
@@ -166,7 +167,7 @@ def test_the_go_ahead_is_an_interim_response() -> None:
 
 
 def test_responses_that_follow_each_other_on_a_connection_are_told_apart() -> None:
-    data = response.answer(DATE, b"a", b"[1]", 1, 0, 0, True) + response.error(
+    data = response.answer(response.answer_frame(DATE, 1, 0), b"a", b"[1]", 0, True) + response.error(
         DATE, b"b", BadRequest("no"), problem_json=False, keep_alive=True
     )
     assert Reading(response.CONTINUE + data[: data.index(b"[1]") + 3]).body == b"[1]"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import count, islice
 
 import pytest
 
@@ -38,6 +40,26 @@ def listener(nothing_is_left_open: None) -> Iterator[socket.socket]:
 def address(listening: socket.socket) -> str:
     name: bytes = listening.getsockname()
     return name.decode()
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def room_for(descriptors: int) -> Iterator[None]:
+    """This process may open so many more, and no other."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = (number for number in count() if not is_open(number))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, descriptors, None)), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def close(*directions: DirectionFds) -> None:
@@ -82,7 +104,7 @@ def test_the_worker_never_blocks_on_its_end(meeting: Meeting) -> None:
 def _send_through(sending: DirectionFds, receiving: DirectionFds, body: bytes) -> bytes:
     sender = Sender(DirectionFds(*map(os.dup, sending)), REPLY_HEADER)
     receiver = Receiver(DirectionFds(*map(os.dup, receiving)), REPLY_HEADER)
-    sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWER, 200, 1, 1, 0, 0), body)
+    sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, 1, 0, 0), body)
     sender.publish()
     [(_, received)] = receiver.receive()
     sender.close()
@@ -134,6 +156,44 @@ def test_a_full_line_of_workers_is_an_error_to_try_again_after(listener: socket.
             waiting.enter_context(worker_end)
             waiting.callback(close, offered.requests, offered.replies)
         pytest.fail("the line never became full")
+
+
+# --- too few descriptors -------------------------------------------------------------------------------------
+
+OFFERED = 6
+
+
+@pytest.mark.parametrize("room", range(OFFERED + 1))
+def test_a_worker_that_has_no_room_for_a_channel_and_its_socket_keeps_nothing(
+    listener: socket.socket, room: int
+) -> None:
+    with room_for(room), pytest.raises(OSError, match="Too many open files"):
+        offer_channel(address(listener), 0, RING_BYTES)
+
+
+def test_a_worker_that_has_just_enough_room_makes_its_offer(listener: socket.socket) -> None:
+    with room_for(OFFERED + 1):
+        worker_end, offered = offer_channel(address(listener), 0, RING_BYTES)
+    worker_end.close()
+    close(offered.requests, offered.replies)
+
+
+@pytest.mark.parametrize("room", range(OFFERED + 1))
+def test_a_batcher_that_has_no_room_for_all_of_an_offer_keeps_nothing_of_it(listener: socket.socket, room: int) -> None:
+    worker_end, offered = offer_channel(address(listener), 0, RING_BYTES)
+    batcher_end, _ = listener.accept()
+    try:
+        if room < OFFERED:
+            with room_for(room), pytest.raises(RendezvousError, match=f"no room for more than {room} of its"):
+                accept_offer(batcher_end)
+        else:
+            with room_for(room):
+                accepted = accept_offer(batcher_end)
+            close(accepted.requests, accepted.replies)
+    finally:
+        worker_end.close()
+        batcher_end.close()
+        close(offered.requests, offered.replies)
 
 
 # --- strangers -----------------------------------------------------------------------------------------------

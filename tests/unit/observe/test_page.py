@@ -108,7 +108,7 @@ def test_counters_go_on_where_a_killed_predecessor_stopped_and_gauges_start_anew
     page = make_page("batcher")
     page.begin(1)
     ingress, batcher = IngressMetrics(page, 0, 500 * MS), BatcherMetrics(page, 0)
-    ingress.answered(200, 3 * MS)
+    ingress.answered(200, [3 * MS])
     batcher.dispatched("full", 8)
     batcher.waited([1 * MS, 2 * MS])
     batcher.gauges(5, 600, 2)
@@ -116,7 +116,7 @@ def test_counters_go_on_where_a_killed_predecessor_stopped_and_gauges_start_anew
 
     successor = MetricPage(page.fd, LAYOUT)  # maps the same memory, as the next process of the slot does
     successor.begin(2)
-    IngressMetrics(successor, 0, 500 * MS).answered(200, 3 * MS)
+    IngressMetrics(successor, 0, 500 * MS).answered(200, [3 * MS])
     BatcherMetrics(successor, 0).dispatched("full", 4)
     BatcherMetrics(successor, 0).waited([1 * MS])
 
@@ -138,8 +138,8 @@ def test_pages_add_up_and_endpoints_stay_apart(make_page: MakePage) -> None:
     pages = [make_page(f"ingress-{index}") for index in range(3)]
     for count, page in enumerate(pages, 1):
         for _ in range(count):
-            IngressMetrics(page, 0, 500 * MS).answered(200, MS)
-        IngressMetrics(page, 1, 500 * MS).answered(503, MS)
+            IngressMetrics(page, 0, 500 * MS).answered(200, [MS])
+        IngressMetrics(page, 1, 500 * MS).answered(503, [MS])
     assert PageSum(pages, 0).counts("requests_total")["200"] == 6
     assert PageSum(pages, 0).counts("requests_total")["503"] == 0
     assert PageSum(pages, 1).counts("requests_total")["503"] == 3
@@ -149,7 +149,7 @@ def test_pages_add_up_and_endpoints_stay_apart(make_page: MakePage) -> None:
 @pytest.mark.parametrize("status", [100, 200, 404, 599])
 def test_every_status_is_counted_under_its_own_code(make_page: MakePage, status: int) -> None:
     page = make_page("ingress-0")
-    IngressMetrics(page, 1, 500 * MS).answered(status, MS)
+    IngressMetrics(page, 1, 500 * MS).answered(status, [MS])
     counts = PageSum([page], 1).counts("requests_total")
     assert {code: count for code, count in counts.items() if count} == {str(status): 1}
 
@@ -162,7 +162,7 @@ def test_the_objective_is_met_in_time_and_without_a_server_error(
     make_page: MakePage, status: int, duration_ns: int, met: bool
 ) -> None:
     page = make_page("ingress-0")
-    IngressMetrics(page, 0, 500 * MS).answered(status, duration_ns)
+    IngressMetrics(page, 0, 500 * MS).answered(status, [duration_ns])
     total = PageSum([page], 0)
     assert (total.count("slo_met_total"), total.count("slo_missed_total")) == (int(met), int(not met))
 
@@ -248,7 +248,7 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound(make_page: MakePage) -> 
 def test_a_scrape_shows_the_sum_of_all_processes_in_base_units(make_page: MakePage) -> None:
     pages = {name: make_page(name) for name in ("supervisor", "ingress-0", "ingress-1", "batcher")}
     for name in ("ingress-0", "ingress-1"):
-        IngressMetrics(pages[name], 0, 500 * MS).answered(200, 3 * MS)
+        IngressMetrics(pages[name], 0, 500 * MS).answered(200, [3 * MS])
     BatcherMetrics(pages["batcher"], 0).gauges(7, 900, 1)
     BatcherMetrics(pages["batcher"], 0).healthy(0, True)
     Counters(pages["supervisor"], "queue_depth", 1).set(2)

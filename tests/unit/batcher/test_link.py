@@ -1,0 +1,101 @@
+"""The batcher's end of a channel whose worker does not take its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
+from mlproxy.ipc.records import REPLY_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.rendezvous import Offer
+from workers.batcher import link as link_module
+from workers.batcher.link import STALLED_AFTER_NS, LinkedRequest, WorkerLink
+
+RING_BYTES = 65536
+ANSWER = b"x" * 70_000  # more than the ring holds
+MAX_BACKLOG_BYTES = 100_000
+
+
+class World:
+    """A link with requests in hand, the worker's ends of its rings, and a clock."""
+
+    def __init__(self, requests: int) -> None:
+        self.now_ns = 10**12
+        requests_fds, replies_fds = (DirectionFds.create(name, RING_BYTES) for name in ("requests", "replies"))
+        self.requests = Sender(DirectionFds(*map(os.dup, requests_fds)), REQUEST_HEADER)
+        self.replies = Receiver(DirectionFds(*map(os.dup, replies_fds)), REPLY_HEADER)
+        peer, self.peer = socket.socketpair()
+        self.arrived: list[LinkedRequest] = []
+        self.cancelled: list[LinkedRequest] = []
+        self.closed: list[WorkerLink] = []
+        loop = SimpleNamespace(add_reader=lambda *_: None, remove_reader=lambda _: None)
+        self.link = WorkerLink(
+            cast(asyncio.AbstractEventLoop, loop), peer, Offer(0, requests_fds, replies_fds),
+            max_backlog_bytes=MAX_BACKLOG_BYTES, on_requests=self.arrived.extend, on_cancel=self.cancelled.append,
+            on_closed=self.closed.append,
+        )  # fmt: skip
+        for number in range(requests):
+            self.requests.send(REQUEST_HEADER.pack(1, Kind.REQUEST, 0, 0, 0, 1, number, 0, 0), b"1")
+        self.requests.publish()
+        self.link._receive()
+
+    def answer(self, count: int) -> None:
+        """The next ``count`` requests, and the end of the turn."""
+        answered = [self.arrived.pop(0) for _ in range(count)]
+        self.link.answer([request.id for request in answered], [ANSWER] * count, count, 0, 0)
+        self.link.flush()
+
+    def close(self) -> None:
+        self.link.close()
+        self.requests.close()
+        self.replies.close()
+        self.peer.close()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(requests=10)
+    monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic_ns=lambda: world.now_ns))
+    yield world
+    world.close()
+
+
+def test_a_worker_that_takes_no_answers_while_too_many_wait_loses_its_channel(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.answer(5)
+    world.now_ns += STALLED_AFTER_NS + 1
+    with caplog.at_level(logging.ERROR):
+        world.answer(1)
+    assert world.closed == [world.link]
+    assert len(world.cancelled) == 4, "what it had asked for is not computed any more"
+    assert "takes no answers" in caplog.text
+    assert world.peer.recv(1) == b"", "the worker finds out when it wakes up"
+
+
+def test_one_turn_may_answer_with_more_than_the_bound(world: World) -> None:
+    world.answer(10)
+    assert world.closed == []
+
+
+def test_a_slow_worker_keeps_its_channel_as_long_as_it_takes_something(world: World) -> None:
+    world.answer(5)
+    for _ in range(5):
+        world.now_ns += 2 * STALLED_AFTER_NS
+        world.replies.receive()
+        world.answer(1)
+    assert world.closed == []
+
+
+def test_a_few_answers_may_wait_for_any_time(world: World) -> None:
+    world.answer(2)
+    world.now_ns += 100 * STALLED_AFTER_NS
+    world.answer(1)
+    assert world.closed == []
