@@ -22,8 +22,10 @@ D = TypeVar("D")
 
 #: How long generated traffic lasts when nothing is said.
 DEFAULT_DURATION_NS = 7200 * NS_PER_S
+LONGEST_NS = 31 * 24 * 3600 * NS_PER_S
 #: Each takes 24 bytes.
 MOST_REQUESTS = 100_000_000
+MOST_PODS = 10_000
 #: Keys of the section `batching` that do something with policy none.
 _MEANT_FOR_NONE = "batching.max_inflight"
 
@@ -104,7 +106,7 @@ class _Traffic(NamedTuple):
 
 
 def _traffic(reading: _Reading, options: Options) -> _Traffic:
-    step_ns = reading.take("--trace-step", NS_PER_S, parse_duration, options.trace_step)
+    step_ns = reading.take("--trace-step", NS_PER_S, _some_time, options.trace_step)
     trace, trace_ns = reading.take("--trace", (Poisson(0), None), _trace, options, step_ns)
     duration_ns = reading.take("--duration", DEFAULT_DURATION_NS, _duration_ns, options.duration, trace_ns)
     warmup_ns = reading.take("--warmup", 0, _instant, options.warmup)
@@ -162,8 +164,15 @@ def _text(path: str, forms: str) -> str:
 
 def _duration_ns(text: str | None, trace_ns: int | None) -> int:
     """As long as the trace, unless ``text`` is shorter."""
-    known_ns = [ns for ns in (parse_duration(text) if text else None, trace_ns) if ns is not None]
+    known_ns = [ns for ns in (None if text is None else _some_time(text), trace_ns) if ns is not None]
     duration_ns = min(known_ns, default=DEFAULT_DURATION_NS)
+    if duration_ns > LONGEST_NS:
+        raise ValueError(f"a run of {format_duration(duration_ns)} is too long; the longest is 31 days")
+    return duration_ns
+
+
+def _some_time(text: str) -> int:
+    duration_ns = parse_duration(text)
     if duration_ns == 0:
         raise ValueError(f"{text} is no time at all")
     return duration_ns
@@ -198,7 +207,7 @@ def _cluster_problems(options: Options) -> Sequence[str]:
             0 <= options.container_concurrency <= 1000,
             f"--container-concurrency: {options.container_concurrency} is not from 0 (no limit) to 1000",
         ),
-        (options.max_pods >= 1, f"--max-pods: {options.max_pods} is less than 1"),
+        (1 <= options.max_pods <= MOST_PODS, f"--max-pods: {options.max_pods} is not from 1 to {MOST_PODS:,}"),
         (options.min_scale >= 0, f"--min-scale: {options.min_scale} is less than 0"),
         (
             options.min_scale <= options.max_pods,
@@ -213,6 +222,8 @@ def _change(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not (equals and key):
         raise ValueError(f"{text!r} is not key=value; write batching.max_size=32")
+    if key == "batching.policy":
+        raise ValueError(f"{text!r}: name the policy with --policy")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
