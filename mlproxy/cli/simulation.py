@@ -6,23 +6,26 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import yaml
 
 from mlproxy.errors import ConfigurationError
 from mlproxy.simulate import ClusterSettings, Proxy, Scenario, proxy_for
-from mlproxy.simulate.arrivals import TRACE_FORMS, Trace, from_lines, parse_trace
+from mlproxy.simulate.arrivals import TRACE_FORMS, Poisson, Trace, from_lines, parse_trace
 from mlproxy.simulate.faults import parse_fault
-from mlproxy.simulate.profiles import PROFILE_FORMS, Profile, parse_profile, table_from
+from mlproxy.simulate.profiles import BUILT_IN, PROFILE_FORMS, Profile, parse_profile, table_from
 from mlproxy.units import NS_PER_S, format_duration, parse_duration
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 #: How long generated traffic lasts when nothing is said.
 DEFAULT_DURATION_NS = 7200 * NS_PER_S
+LONGEST_NS = 31 * 24 * 3600 * NS_PER_S
 #: Each takes 24 bytes.
 MOST_REQUESTS = 100_000_000
+MOST_PODS = 10_000
 #: Keys of the section `batching` that do something with policy none.
 _MEANT_FOR_NONE = "batching.max_inflight"
 
@@ -55,32 +58,24 @@ class Options:
 def scenarios_of(options: Options) -> dict[str, Scenario]:
     """A scenario per policy. `ConfigurationError` has a line for every problem."""
     reading = _Reading()
-    trace = reading.take("--trace", _trace, options, reading.take("--trace-step", parse_duration, options.trace_step))
-    profile = reading.take("--profile", _profile, options.profile)
-    faults = [reading.take("--fault", parse_fault, text) for text in options.faults]
-    duration_ns = reading.take("--duration", _duration_ns, options.duration, trace[1] if trace else None)
-    warmup_ns = reading.take("--warmup", _instant, options.warmup)
-    cluster = reading.take("--cold-start", _cluster, options)
-    changes = [change for text in options.changes if (change := reading.take("--set", _change, text)) is not None]
-    reading.problems += _cluster_problems(options)
-    if trace and duration_ns and trace[0].peak_per_second * duration_ns / NS_PER_S > MOST_REQUESTS:
-        reading.problems.append(f"--trace: more than {MOST_REQUESTS:,} requests; shorten --duration or lower the rate")
-    if duration_ns is not None and warmup_ns is not None and warmup_ns >= duration_ns:
-        length = format_duration(duration_ns)
-        reading.problems.append(f"--warmup: {options.warmup} leaves nothing of a run of {length} to measure")
-    proxies = {policy: reading.take("", _proxy, policy, options, cluster, changes) for policy in options.policies}
+    cluster = _cluster(reading, options)
+    traffic = _traffic(reading, options)
+    profile: Profile = reading.take("--profile", BUILT_IN["toxic"], _profile, options.profile)
+    faults = [reading.take("--fault", None, parse_fault, text) for text in options.faults]
+    changes = [reading.take("--set", None, _change, text) for text in options.changes]
+    proxies = [
+        reading.take("", None, _proxy, policy, options, cluster, [change for change in changes if change])
+        for policy in options.policies
+    ]
     if reading.problems:
         raise ConfigurationError(list(dict.fromkeys(reading.problems)))
-    assert trace
-    assert profile
-    assert cluster
     return {
-        policy: Scenario(
-            trace=trace[0], profile=profile, proxy=proxy, cluster=cluster, duration_ns=duration_ns or 0,
-            warmup_ns=warmup_ns or 0, seed=options.seed, keep_series=options.keep_series,
-            faults=tuple(fault for fault in faults if fault),
+        proxy.policy: Scenario(
+            trace=traffic.trace, duration_ns=traffic.duration_ns, warmup_ns=traffic.warmup_ns, profile=profile,
+            proxy=proxy, cluster=cluster, faults=tuple(fault for fault in faults if fault), seed=options.seed,
+            keep_series=options.keep_series,
         )
-        for policy, proxy in proxies.items()
+        for proxy in proxies
         if proxy
     }  # fmt: skip
 
@@ -91,18 +86,39 @@ class _Reading:
     def __init__(self) -> None:
         self.problems: list[str] = []
 
-    def take(self, option: str, read: Callable[..., T], *arguments: object) -> T | None:
-        """What ``read`` makes of the arguments, or None and a problem."""
+    def take(self, option: str, otherwise: D, read: Callable[..., T], *arguments: object) -> T | D:
+        """What ``read`` makes of the arguments; or a problem, and ``otherwise`` to go on with."""
         try:
             return read(*arguments)
         except ConfigurationError as error:
             self.problems += error.problems
         except ValueError as error:
             self.problems.append(f"{option}: {error}")
-        return None
+        return otherwise
 
 
-def _trace(options: Options, step_ns: int | None) -> tuple[Trace, int | None]:
+class _Traffic(NamedTuple):
+    """What arrives, and for how long."""
+
+    trace: Trace
+    duration_ns: int
+    warmup_ns: int
+
+
+def _traffic(reading: _Reading, options: Options) -> _Traffic:
+    step_ns = reading.take("--trace-step", NS_PER_S, _some_time, options.trace_step)
+    trace, trace_ns = reading.take("--trace", (Poisson(0), None), _trace, options, step_ns)
+    duration_ns = reading.take("--duration", DEFAULT_DURATION_NS, _duration_ns, options.duration, trace_ns)
+    warmup_ns = reading.take("--warmup", 0, _instant, options.warmup)
+    if trace.peak_per_second * duration_ns / NS_PER_S > MOST_REQUESTS:
+        reading.problems.append(f"--trace: more than {MOST_REQUESTS:,} requests; shorten --duration or lower the rate")
+    if warmup_ns >= duration_ns:
+        length = format_duration(duration_ns)
+        reading.problems.append(f"--warmup: {options.warmup} leaves nothing of a run of {length} to measure")
+    return _Traffic(trace, duration_ns, warmup_ns)
+
+
+def _trace(options: Options, step_ns: int) -> tuple[Trace, int | None]:
     """The trace and how long it lasts; None: for ever."""
     generated = parse_trace(options.trace)
     if generated is not None:
@@ -112,7 +128,7 @@ def _trace(options: Options, step_ns: int | None) -> tuple[Trace, int | None]:
         raise ValueError(f"{options.trace} is empty; a trace is one number per line")
     if options.max_rps is not None and not 0 < options.max_rps < math.inf:
         raise ValueError(f"--max-rps must be a number above 0, not {options.max_rps:g}")
-    return from_lines(lines, step_ns or NS_PER_S, options.max_rps)
+    return from_lines(lines, step_ns, options.max_rps)
 
 
 def _number(index: int, text: str) -> float:
@@ -148,8 +164,15 @@ def _text(path: str, forms: str) -> str:
 
 def _duration_ns(text: str | None, trace_ns: int | None) -> int:
     """As long as the trace, unless ``text`` is shorter."""
-    known_ns = [ns for ns in (parse_duration(text) if text else None, trace_ns) if ns is not None]
+    known_ns = [ns for ns in (None if text is None else _some_time(text), trace_ns) if ns is not None]
     duration_ns = min(known_ns, default=DEFAULT_DURATION_NS)
+    if duration_ns > LONGEST_NS:
+        raise ValueError(f"a run of {format_duration(duration_ns)} is too long; the longest is 31 days")
+    return duration_ns
+
+
+def _some_time(text: str) -> int:
+    duration_ns = parse_duration(text)
     if duration_ns == 0:
         raise ValueError(f"{text} is no time at all")
     return duration_ns
@@ -159,15 +182,21 @@ def _instant(text: str) -> int:
     return 0 if text == "0" else parse_duration(text)
 
 
-def _cluster(options: Options) -> ClusterSettings:
-    low, dash, high = options.cold_start.partition("-")
-    cold_start_ns = (_instant(low), _instant(high if dash else low))
-    if cold_start_ns[0] > cold_start_ns[1]:
-        raise ValueError(f"{options.cold_start!r} ends below its beginning; write 2s-5s")
+def _cluster(reading: _Reading, options: Options) -> ClusterSettings:
+    reading.problems += _cluster_problems(options)
     return ClusterSettings(
-        target=options.target, utilization=options.utilization, cold_start_ns=cold_start_ns,
-        container_concurrency=options.container_concurrency, max_pods=options.max_pods, min_scale=options.min_scale,
+        target=options.target, utilization=options.utilization, max_pods=options.max_pods, min_scale=options.min_scale,
+        cold_start_ns=reading.take("--cold-start", (0, 0), _cold_start_ns, options.cold_start),
+        container_concurrency=options.container_concurrency,
     )  # fmt: skip
+
+
+def _cold_start_ns(text: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    low_ns, high_ns = _instant(low), _instant(high if dash else low)
+    if low_ns > high_ns:
+        raise ValueError(f"{text!r} ends below its beginning; write 2s-5s")
+    return low_ns, high_ns
 
 
 def _cluster_problems(options: Options) -> Sequence[str]:
@@ -178,7 +207,7 @@ def _cluster_problems(options: Options) -> Sequence[str]:
             0 <= options.container_concurrency <= 1000,
             f"--container-concurrency: {options.container_concurrency} is not from 0 (no limit) to 1000",
         ),
-        (options.max_pods >= 1, f"--max-pods: {options.max_pods} is less than 1"),
+        (1 <= options.max_pods <= MOST_PODS, f"--max-pods: {options.max_pods} is not from 1 to {MOST_PODS:,}"),
         (options.min_scale >= 0, f"--min-scale: {options.min_scale} is less than 0"),
         (
             options.min_scale <= options.max_pods,
@@ -193,13 +222,15 @@ def _change(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not (equals and key):
         raise ValueError(f"{text!r} is not key=value; write batching.max_size=32")
+    if key == "batching.policy":
+        raise ValueError(f"{text!r}: name the policy with --policy")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r}: the value is not YAML") from error
 
 
-def _proxy(policy: str, options: Options, cluster: ClusterSettings | None, changes: list[tuple[str, object]]) -> Proxy:
+def _proxy(policy: str, options: Options, cluster: ClusterSettings, changes: list[tuple[str, object]]) -> Proxy:
     if policy == "none" and len(options.policies) > 1:  # what is set is meant for those that it is compared with
         changes = [
             change for change in changes if not change[0].startswith("batching.") or change[0] == _MEANT_FOR_NONE

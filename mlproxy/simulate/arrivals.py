@@ -109,8 +109,8 @@ def _mmpp(text: str) -> Switching:
     if len(parts) != 4:
         raise ValueError(f"mmpp:{text} has {len(parts)} numbers; write {form}, such as mmpp:10,50,30,8")
     low, high, low_s, high_s = (_rate(part, form) for part in parts)
-    if not (low_s and high_s):
-        raise ValueError(f"mmpp:{text}: S_LOW and S_HIGH are mean seconds and must be above 0")
+    if min(low_s, high_s) < 0.01:
+        raise ValueError(f"mmpp:{text}: S_LOW and S_HIGH are mean seconds, 0.01 or more")
     return Switching(low, high, int(low_s * NS_PER_S), int(high_s * NS_PER_S))
 
 

@@ -81,6 +81,7 @@ class Measurements:
         self._instances = [0] * bins
         self._ready_pods: list[int] = []
         self._measuring = False
+        self._keep_series = scenario.keep_series
         self._backend_calls = self._sent_instances = 0
         self._panics_before = 0
         self._pods: dict[str, float] = {}
@@ -90,7 +91,7 @@ class Measurements:
         if self._measuring:
             self._backend_calls += 1
             self._sent_instances += instances
-        if now_ns < self._scenario.duration_ns:
+        if self._keep_series and now_ns < self._scenario.duration_ns:
             at = now_ns // BIN_NS
             self._calls[at] += 1
             self._instances[at] += instances
@@ -119,7 +120,7 @@ class Measurements:
 
     def outcome(self, engine: Engine) -> Outcome:
         """All that was measured."""
-        series = self._series() if self._scenario.keep_series else None
+        series = self._series() if self._keep_series else None
         return Outcome(self._report(), engine.statistics(), series)
 
     def _measured_latencies_ns(self) -> tuple[npt.NDArray[np.int64], int]:

@@ -19,6 +19,8 @@ from mlproxy.units import NS_PER_MS
 _Z95 = 1.6448536269514722
 #: No lognormal's 95th percentile is further above its mean: beyond it the spread only lowers the median.
 LARGEST_P95_PER_MEAN = math.exp(_Z95**2 / 2)
+#: The longest mean of a batch.
+LONGEST_MS = 3_600_000
 PROFILE_FORMS = "toxic, iris, fashion, a YAML FILE or affine:A_MS,B_MS[,SIGMA]"
 
 
@@ -136,8 +138,10 @@ def _affine(text: str) -> Affine:
     if not (numeric and len(parts) in (2, 3)):
         raise ValueError(f"{text!r}: write affine:A_MS,B_MS[,SIGMA], such as affine:40,1,0.1")
     affine = Affine(float(parts[0]), float(parts[1]), float(parts[2]) if len(parts) == 3 else 0.0)
-    if affine.a_ms + affine.b_ms <= 0:
-        raise ValueError(f"{text!r} takes no time at all")
+    if not 0 < affine.a_ms + affine.b_ms <= LONGEST_MS:
+        raise ValueError(f"{text!r}: a batch of one must take some time, and an hour at most")
+    if affine.sigma > _Z95:
+        raise ValueError(f"{text!r}: SIGMA is {_Z95:.2f} at most; beyond it only the median falls")
     return affine
 
 
@@ -165,6 +169,6 @@ def _point(size: object, line: object) -> Point:
 
 def _milliseconds(size: int, line: Mapping[object, object], key: str) -> float:
     value = line.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        raise ValueError(f"{size}: {key} must be a number above 0, not {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_MS:
+        raise ValueError(f"{size}: {key} must be a number above 0, an hour at most, not {value!r}")
     return float(value)

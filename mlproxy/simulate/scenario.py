@@ -78,7 +78,10 @@ def _document(policy: str, slo: str, share: float, changes: Sequence[tuple[str, 
         at = document if key.startswith("limits.") else endpoint
         *parents, last = key.split(".")
         for parent in parents:
-            at = at.setdefault(parent, {})
+            child = at.setdefault(parent, {})
+            if not isinstance(child, dict):  # a key below a value: the schema will say that there is no such section
+                child = at[parent] = {}
+            at = child
         at[last] = value
     return document
 

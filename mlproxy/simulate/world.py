@@ -125,17 +125,16 @@ class World:
 
     def _carry_out(self, command: Command, now_ns: int) -> None:
         match command:
-            case Dispatch(batch):
-                self._send(batch, now_ns)
-            case Complete(_, answers):
+            case Dispatch():
+                self._send(command.batch, now_ns)
+            case Complete():
                 ended_ns = self._ended_ns
-                for request, _ in answers:
+                for request, _ in command.answers:
                     ended_ns[request.id] = now_ns
-            case Abort(batch):
-                call = self._calls.pop(batch, None)
-                if call is not None:
-                    call.answered = True
-                    self._cluster.give_up(call)
+            case Abort():
+                call = self._calls.pop(command.batch, None)
+                if call is not None:  # else its answer came at this very instant, for nobody
+                    self._give_up(call)
             case _:  # a Reject or a Relay
                 self._ended_ns[command.request.id] = FAILED
 
@@ -169,9 +168,12 @@ class World:
         while calls and (calls[0].answered or calls[0].deadline_ns <= now_ns):
             call = calls.popleft()
             if not call.answered:
-                call.answered = True
                 del self._calls[call.batch]
-                self._cluster.give_up(call)
+                self._give_up(call)
                 self._events.append(Failed(call.batch, Failure("timeout", "no answer in time")))
         if calls:
             self._timeline.at(calls[0].deadline_ns, self._give_up_late_calls)
+
+    def _give_up(self, call: Call) -> None:
+        call.answered = True
+        self._cluster.give_up(call)

@@ -165,3 +165,19 @@ def test_eager_rules_keep_more_pods_busy_with_smaller_batches_than_a_patient_one
         eager = summary(run(policy=rule, **world))
         assert eager[0] > 2 * patient[0]
         assert eager[1] < patient[1] / 5
+
+
+def test_a_delay_before_scaling_down_keeps_pods_through_a_lull() -> None:
+    trace = Steps(((0, 60.0), (100 * NS_PER_S, 1.0)))
+    pods = {}
+    for delay_s in (0, 120):
+        cluster = ClusterSettings(scale_down_delay_ns=delay_s * NS_PER_S)
+        outcome = run(trace=trace, profile=Affine(50, 0), cluster=cluster, warmup_ns=0, duration_ns=400 * NS_PER_S)
+        assert outcome.series is not None
+        pods[delay_s] = list(outcome.series.ready_pods)
+    later = [pods[120][index] - pods[0][index] for index in range(40)]
+    assert min(later) >= 0
+    assert max(later[18:25]) > 5
+    assert pods[0][-1] == 1
+    # At most half of the ready pods go at a time, so every halving waits for the delay anew.
+    assert [count for count in dict.fromkeys(pods[120]) if count < 100][-2:] == [50, 25]

@@ -77,6 +77,11 @@ def test_a_profile_file_is_read(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["p50_ms"] == pytest.approx(32)
 
 
+def test_a_run_without_a_request_has_nothing_to_report() -> None:
+    report = json.loads(run("--json", trace="poisson:0").stdout)
+    assert (report["requests"], report["slo_miss_share"], report["p99_ms"], report["mean_batch"]) == (0, 0, 0, 0)
+
+
 def test_the_seed_decides() -> None:
     first, same, other = (run("--json", seed=seed).stdout for seed in ("1", "1", "2"))
     assert first == same != other
@@ -115,6 +120,12 @@ def test_every_bad_argument_is_named_at_once() -> None:
         ({"trace": "poisson:ten"}, "write poisson:RATE"),
         ({"profile": "affine:ten"}, "write affine:A_MS,B_MS[,SIGMA]"),
         ({"duration": "0s"}, "no time at all"),
+        ({"duration": "1000h"}, "too long"),
+        ({"trace_step": "0s"}, "no time at all"),
+        ({"max_pods": "99999"}, "not from 1 to 10,000"),
+        ({"set": "batching.policy=none"}, "name the policy with --policy"),
+        ({"set": "batching.max_size.x=1"}, "batching.max_size"),
+        ({"set": "batching=1"}, "batching: must be a mapping"),
         ({"plot": "out.bmp"}, "end it in .png, .svg or .pdf"),
         ({"plot": "/nowhere/out.png"}, "is not there"),
     ],

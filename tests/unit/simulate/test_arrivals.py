@@ -36,7 +36,7 @@ def test_a_trace_is_read_as_it_is_written(text: str, trace: Trace | None) -> Non
         ("poisson:", "write poisson:RATE"),
         ("poisson:-1", "write poisson:RATE"),
         ("mmpp:1,2,3", "has 3 numbers"),
-        ("mmpp:1,2,0,3", "must be above 0"),
+        ("mmpp:1,2,0,3", "0.01 or more"),
         ("step:1", "has no @"),
         ("step:1@10", "needs a unit|not a duration"),
         ("step:1@10s,2@5s", "must rise"),
