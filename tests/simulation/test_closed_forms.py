@@ -8,7 +8,6 @@ import pytest
 
 from mlproxy.simulate.arrivals import Poisson
 from mlproxy.simulate.profiles import Affine
-from mlproxy.simulate.scenario import NO_LIMIT
 from mlproxy.units import NS_PER_S
 from tests.simulation.worlds import Exponential, fixed, mean_latency_ms, run
 
@@ -43,7 +42,7 @@ def test_several_places_are_m_m_c_however_they_are_spread_over_pods(pods: int, c
 
 
 def test_batches_that_wait_a_fixed_time_have_the_size_and_the_delay_of_renewal_theory() -> None:
-    configured = {"batching.max_linger": "50ms", "batching.max_size": 1000, "batching.max_inflight": NO_LIMIT}
+    configured = {"batching.max_linger": "50ms", "batching.max_size": 1000}
     outcome = run(
         policy="static", configured=configured, trace=Poisson(100), profile=Affine(1, 0), cluster=fixed(20), **LONG
     )

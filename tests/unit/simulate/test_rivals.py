@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlproxy.engine import Answered, Arrived, Batch, Dispatch, Engine, Policy, QueueBounds, Request
+from mlproxy.engine import Answered, Arrived, Batch, Dispatch, Engine, Failure, Policy, QueueBounds, Request
 from mlproxy.simulate.rivals import BentoCork, ClipperAimd
 
 MS = 1_000_000
@@ -14,7 +14,7 @@ class World:
     """An engine whose clock moves when told, before ``pods`` pods."""
 
     def __init__(self, policy: Policy) -> None:
-        self.engine = Engine(policy, QueueBounds(10_000, 10**9), retry_attempts=0)
+        self.engine = Engine(policy, QueueBounds(10_000, 10**9), slo_ns=100 * MS, retry_attempts=0)
         self.made = 0
 
     def arrive(self, ms: float, count: int = 1) -> list[Batch]:
@@ -77,7 +77,7 @@ def test_bentoml_fits_a_line_to_its_batches_and_learns_its_mean_wait() -> None:
         size, arrived_ns = 64 if second % 2 else 32, second * 1000 * MS
         batch = Batch(second, b"", [Request(second, b"", size, 1, arrived_ns)], size, "full")
         batch.dispatched_ns = arrived_ns + 7 * MS
-        policy.observe_outcome(batch, True, batch.dispatched_ns + (10 + 2 * size) * MS)
+        policy.observe_outcome(batch, None, batch.dispatched_ns + (10 + 2 * size) * MS)
     statistics = policy.statistics()
     assert statistics["per_instance_ns"] == pytest.approx(2 * MS)
     assert statistics["mean_wait_ns"] == pytest.approx(7 * MS)
@@ -86,5 +86,5 @@ def test_bentoml_fits_a_line_to_its_batches_and_learns_its_mean_wait() -> None:
 def test_failed_calls_teach_nothing() -> None:
     for policy in (BentoCork(64, 1000 * MS, lambda: 1), ClipperAimd(64, 1000 * MS, lambda: 1)):
         before = policy.statistics()
-        policy.observe_outcome(Batch(1, b"", [], 1, "full"), False, 5 * MS)
+        policy.observe_outcome(Batch(1, b"", [], 1, "full"), Failure("reset", "lost"), 5 * MS)
         assert policy.statistics() == before
