@@ -54,7 +54,7 @@ def simulate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw a picture: .png, .svg or .pdf.")] = None,
 ) -> None:  # fmt: skip
-    """What a policy would cost and miss on a Knative cluster, in virtual time: trace + profile + policy."""
+    """What a policy would cost and miss on Knative, in virtual time."""
     policies = _policies(policy, compare)
     _check_plot(plot)
     from mlproxy.cli.simulation import Options

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlproxy.config import Configuration, Endpoint, advice
+from mlproxy.config.values import NO_LIMIT
 from mlproxy.units import format_duration
 
 _COLUMNS = ("endpoint", "route", "backend", "SLO", "batching")
@@ -47,7 +48,13 @@ def _rows(configuration: Configuration) -> Iterator[tuple[str, ...]]:
 
 def _batching(endpoint: Endpoint) -> str:
     batching = endpoint.batching
-    if batching.policy == "none":
-        return f"none, {endpoint.max_inflight} in flight"
-    linger = format_duration(batching.max_linger_ns or 0)
-    return f"{batching.policy}, up to {batching.max_size}, linger {linger}, {endpoint.max_inflight} in flight"
+    words = [batching.policy]
+    if batching.policy != "none":
+        words.append(f"up to {batching.max_size}")
+    if batching.policy == "static" or batching.max_linger_ns is not None:
+        words.append(f"linger {format_duration(batching.max_linger_ns or 0)}")
+    if endpoint.max_inflight < NO_LIMIT:
+        words.append(f"{endpoint.max_inflight} in flight")
+    else:
+        words.append("a call per pod" if batching.policy == "slo" else "any number in flight")
+    return ", ".join(words)

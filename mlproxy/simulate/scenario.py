@@ -54,8 +54,7 @@ def proxy_for(
     ``changes`` are dotted keys of the endpoint, such as ``batching.max_size``, or of ``limits``.
     """
     document = _document(policy, slo, share, changes)
-    if cluster is not None:
-        document["endpoints"][0]["backend"].setdefault("scaling", _scaling(cluster))
+    document["endpoints"][0]["backend"].setdefault("scaling", _scaling(cluster or ClusterSettings()))
     configuration = _validated(document)
     return Proxy(policy=policy, endpoint=configuration.endpoints[0], limits=configuration.limits)
 

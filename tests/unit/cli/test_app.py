@@ -25,7 +25,7 @@ server: {prot: 8080, workers: many}
 limits: {body: 16 megabytes}
 endpoints:
   - {name: iris, slo: {latency: 200}, backend: {url: [http://a]}}
-  - {name: b/c, backend: {urls: [http://a], tmeout: 5s}, batching: {policy: slo}}
+  - {name: b/c, backend: {urls: [http://a], tmeout: 5s}, batching: {policy: fast}}
   - {name: d, backend: {urls: ['${MODEL_URL}']}}
 """
 
@@ -115,7 +115,7 @@ def test_what_check_prints_into_a_pipe_is_plain_and_whole_a_line_per_endpoint(fi
     lines = run("check", str(file), columns="40").stdout.splitlines()
     assert lines == [
         "OK: 0.0.0.0:8080, workers auto",
-        f"iris\tPOST /v1/models/iris:predict\t{url}\t0.99 within 500ms\tstatic, up to 64, linger 0s, 4 in flight",
+        f"iris\tPOST /v1/models/iris:predict\t{url}\t0.99 within 500ms\tslo, up to 128, 4 in flight",
     ]
 
 

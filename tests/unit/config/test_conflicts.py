@@ -88,7 +88,7 @@ def test_calls_beyond_the_connections_would_wait_where_nobody_sees_them() -> Non
 def test_a_batch_size_that_the_queue_can_never_reach_is_told() -> None:
     limits = {"queue_instances": 10}
     assert advised(limits=limits) == [
-        "endpoints[0]: batching.max_size 64 is never reached: limits.queue_instances is 10"
+        "endpoints[0]: batching.max_size 128 is never reached: limits.queue_instances is 10"
     ]
     assert advised({"batching": {"policy": "none"}}, limits=limits) == []
     assert advised({"batching": {"max_size": 10}}, limits=limits) == []

@@ -53,7 +53,7 @@ def test_a_key_that_resembles_nothing_gets_no_suggestion() -> None:
     [
         ({"batching": {"lane_headers": []}}, "endpoints[0].batching.lane_headers"),
         ({"compat": {}}, "endpoints[0].compat"),
-        ({"backend": {"urls": ["http://a"], "scaling": {"target": 1}}}, "endpoints[0].backend.scaling.target"),
+        ({"batching": {"verify": 0.001}}, "endpoints[0].batching.verify"),
     ],
 )
 def test_a_key_of_the_design_that_does_not_act_yet_is_refused_as_such(keys: dict[str, Any], path: str) -> None:
@@ -63,7 +63,7 @@ def test_a_key_of_the_design_that_does_not_act_yet_is_refused_as_such(keys: dict
 @pytest.mark.parametrize(
     ("keys", "path", "value", "choices"),
     [
-        ({"batching": {"policy": "slo"}}, "batching.policy", "'slo'", "'none' or 'static'"),
+        ({"protocol": "custom"}, "protocol", "'custom'", "'kserve-v1' or 'json-list'"),
         ({"protocol": "kserve-v2"}, "protocol", "'kserve-v2'", "'kserve-v1' or 'json-list'"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_choice_of_the_design_that_does_not_act_yet_is_answered_with_those_tha
 
 def test_a_value_that_is_no_choice_is_answered_with_the_choices() -> None:
     assert endpoint_problems(batching={"policy": "fast"}) == [
-        "endpoints[0].batching.policy: must be none or static, not 'fast'"
+        "endpoints[0].batching.policy: must be slo, aimd, static or none, not 'fast'"
     ]
 
 

@@ -29,7 +29,7 @@ def test_the_defaults_are_those_that_the_documents_promise() -> None:
     assert defaults.logging.access is False
     only = defaults.endpoints[0]
     assert (only.protocol, only.slo.latency_ns, only.slo.share) == ("kserve-v1", 500_000_000, 0.99)
-    assert (only.batching.policy, only.batching.max_size, only.batching.max_linger_ns) == ("static", 64, None)
+    assert (only.batching.policy, only.batching.max_size, only.batching.max_linger_ns) == ("slo", 128, None)
     assert (only.backend.timeout_ns, only.backend.retry.attempts) == (5_000_000_000, 2)
 
 
