@@ -10,11 +10,13 @@ from typing import NamedTuple, TypeVar
 
 import yaml
 
+from mlproxy.config.conflicts import POLICY_KEYS
 from mlproxy.errors import ConfigurationError
 from mlproxy.simulate import ClusterSettings, Proxy, Scenario, proxy_for
 from mlproxy.simulate.arrivals import TRACE_FORMS, Poisson, Trace, from_lines, parse_trace
 from mlproxy.simulate.faults import parse_fault
 from mlproxy.simulate.profiles import BUILT_IN, PROFILE_FORMS, Profile, parse_profile, table_from
+from mlproxy.simulate.rivals import RIVALS
 from mlproxy.units import NS_PER_S, format_duration, parse_duration
 
 T = TypeVar("T")
@@ -26,8 +28,6 @@ LONGEST_NS = 31 * 24 * 3600 * NS_PER_S
 #: Each takes 24 bytes.
 MOST_REQUESTS = 100_000_000
 MOST_PODS = 10_000
-#: Keys of the section `batching` that do something with policy none.
-_MEANT_FOR_NONE = "batching.max_inflight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +183,14 @@ def _instant(text: str) -> int:
 
 
 def _cluster(reading: _Reading, options: Options) -> ClusterSettings:
-    reading.problems += _cluster_problems(options)
+    problems = _cluster_problems(options)
+    reading.problems += problems
+    cold_start_ns = reading.take("--cold-start", (0, 0), _cold_start_ns, options.cold_start)
+    if problems:
+        return ClusterSettings()  # to find what else is wrong, and only that
     return ClusterSettings(
         target=options.target, utilization=options.utilization, max_pods=options.max_pods, min_scale=options.min_scale,
-        cold_start_ns=reading.take("--cold-start", (0, 0), _cold_start_ns, options.cold_start),
-        container_concurrency=options.container_concurrency,
+        cold_start_ns=cold_start_ns, container_concurrency=options.container_concurrency,
     )  # fmt: skip
 
 
@@ -230,9 +233,16 @@ def _change(text: str) -> tuple[str, object]:
         raise ValueError(f"{text!r}: the value is not YAML") from error
 
 
+def _meant_for(key: str, policy: str) -> Sequence[str]:
+    """The policies that act on a key; with ``policy``, if that is for all to say."""
+    section, _, name = key.partition(".")
+    policies = POLICY_KEYS.get(name.partition(".")[0]) if section == "batching" else None
+    if policies is None:
+        return (policy,)
+    return (*policies, *RIVALS) if "static" in policies else policies
+
+
 def _proxy(policy: str, options: Options, cluster: ClusterSettings, changes: list[tuple[str, object]]) -> Proxy:
-    if policy == "none" and len(options.policies) > 1:  # what is set is meant for those that it is compared with
-        changes = [
-            change for change in changes if not change[0].startswith("batching.") or change[0] == _MEANT_FOR_NONE
-        ]
+    if len(options.policies) > 1:  # what a policy does not look at is meant for those that it is compared with
+        changes = [(key, value) for key, value in changes if policy in _meant_for(key, policy)]
     return proxy_for(policy, slo=options.slo, share=options.share, cluster=cluster, changes=changes)

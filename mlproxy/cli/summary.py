@@ -48,7 +48,7 @@ def _rows(configuration: Configuration) -> Iterator[tuple[str, ...]]:
 
 def _batching(endpoint: Endpoint) -> str:
     batching = endpoint.batching
-    words = [batching.policy]
+    words: list[str] = [batching.policy]
     if batching.policy != "none":
         words.append(f"up to {batching.max_size}")
     if batching.policy == "static" or batching.max_linger_ns is not None:

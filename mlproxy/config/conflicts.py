@@ -135,7 +135,7 @@ def _idle_scaling(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
 
 
 #: Keys of `batching` that act with one of the policies at least, and with which.
-_POLICY_KEYS = {
+POLICY_KEYS = {
     "max_size": ("slo", "aimd", "static"), "max_linger": ("slo", "static"), "bill": ("slo",), "aimd": ("aimd",),
 }  # fmt: skip
 
@@ -144,12 +144,12 @@ def _idle_keys(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
     """Keys of batching that the policy does not look at: somebody believes that they do something."""
     batching = endpoint.batching
     given = {name.removesuffix("_ns") for name in batching.model_fields_set}
-    idle = [key for key, policies in _POLICY_KEYS.items() if key in given and batching.policy not in policies]
+    idle = [key for key, policies in POLICY_KEYS.items() if key in given and batching.policy not in policies]
     if not idle or (idle == ["max_size"] and batching.max_size == type(batching).model_fields["max_size"].default):
         return
     section = (*at, "batching")
     choices = " or ".join(
-        policy for policy in ("slo", "aimd", "static") if all(policy in _POLICY_KEYS[key] for key in idle)
+        policy for policy in ("slo", "aimd", "static") if all(policy in POLICY_KEYS[key] for key in idle)
     )
     instead = f"leave it out or choose policy {choices}" if choices else "leave them out"
     text = f"{' and '.join(idle)} would do nothing with policy {batching.policy}; {instead}"

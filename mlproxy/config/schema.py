@@ -132,7 +132,7 @@ class Scaling(Section):
     slots: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
         4, description="fixed: calls that the backend serves at once."
     )
-    target: Annotated[float, Field(gt=0, le=1000)] = Field(
+    target: Annotated[float, Field(ge=0.01, le=1_000_000)] = Field(
         1.0, description="knative: the model's annotation `autoscaling.knative.dev/target`, calls per pod."
     )
     utilization: Annotated[float, Field(gt=0, le=1)] = Field(

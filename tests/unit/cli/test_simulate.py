@@ -112,7 +112,7 @@ def test_every_bad_argument_is_named_at_once() -> None:
     ("changes", "hint"),
     [
         ({"policy": None}, "give --policy, or --compare"),
-        ({"policy": "fast"}, "'none'"),
+        ({"policy": "fast"}, "must be slo, aimd, static or none"),
         ({"warmup": "60s"}, "leaves nothing of a run of 1m"),
         ({"trace": "poisson:100000000"}, "more than 100,000,000 requests"),
         ({"trace": "poisson:ten"}, "write poisson:RATE"),

@@ -55,7 +55,7 @@ def test_every_key_has_a_kind_and_a_meaning() -> None:
         ("logging.access", "`true` or `false`", "false"),
         ("endpoints[].slo.share", "number above 0 below 1", "0.99"),
         ("endpoints[].backend.urls", "list of text", "required"),
-        ("endpoints[].batching.policy", "`none` or `static`", "static"),
+        ("endpoints[].batching.policy", "`slo`, `aimd`, `static` or `none`", "slo"),
         ("endpoints[].batching.max_linger", "duration or `null`", "null"),
     ],
 )
