@@ -93,7 +93,7 @@ def make_app(classifier: Classifier, slot: OneAtATime) -> FastAPI:
     return app
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Uvicorn's, which does not raise the signal again that stopped it: a stop that was asked for is no failure."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -117,7 +117,7 @@ def main() -> int:
     with listener:
         print(f"softmax regression on iris, {classifier.accuracy():.1%} of the flowers named rightly", file=sys.stderr)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-        _Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
     return 0
 
 
