@@ -88,8 +88,10 @@ class Chaos:
         if self._random.random() < 0.5:
             self._tally.saw(f"stopped {name}")
             victim.suspend()
-            await asyncio.sleep(self._random.uniform(0.1, 2))
-            victim.resume()
+            try:
+                await asyncio.sleep(self._random.uniform(0.1, 2))
+            finally:
+                victim.resume()
         else:
             self._tally.saw(f"killed {name}")
             victim.kill()

@@ -7,6 +7,7 @@ the order of their requests.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sized
 
+    from starlette.types import Message, Receive, Scope, Send
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
@@ -62,6 +64,7 @@ class IngressConnection(HttpToolsProtocol):
         self._door = door
         self._serving: RequestResponseCycle | PredictCycle | None = None  # whose turn it is
         self.url = b""
+        self._said_close = False  # before the answer was complete
         self._turned_away = False  # one connection too many: to be told so when it asks for something
         # Read by the watchdog
         self.active_tick = door.tick  # last heard from, or seen to take of its answers
@@ -98,7 +101,20 @@ class IngressConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, partial(self._run, cycle, app))
+
+    async def _run(self, cycle: RequestResponseCycle, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application; but an answer that begins before the request is whole says that it is the last one here."""
+
+        async def send_with_end(message: Message) -> None:
+            if message["type"] != "http.response.start" or not cycle.more_body:
+                await send(message)
+                return
+            self._said_close, cycle.keep_alive = True, False
+            await send(message)
+            cycle.keep_alive = True  # Uvicorn would close at once, and a reset overtake the answer
+
+        await app(scope, receive, send_with_end)
 
     def fail(self, cycle: PredictCycle, error: ProxyError) -> None:
         """Answer ``cycle`` with one of the proxy's own errors."""
@@ -130,6 +146,8 @@ class IngressConnection(HttpToolsProtocol):
         self._go_on()
         if early and not self.transport.is_closing():
             self._linger()  # the rest of the body is of no interest, and to wait for it has no bound
+        elif self._said_close:
+            self.transport.close()
 
     def _go_on(self) -> None:
         """Without Uvicorn's keep-alive timer: the watchdog closes idle connections, at no cost per request."""
