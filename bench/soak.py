@@ -30,7 +30,8 @@ import psutil
 import uvloop
 
 from bench.processes import Process, Proxy, wait_until
-from bench.soak_caller import ANSWER_WITHIN_S, MIX, Caller, Tally
+from bench.soak_caller import ANSWER_WITHIN_S, Caller, Tally
+from bench.soak_kinds import MIX
 from mlproxy.units import NS_PER_S, parse_duration
 
 #: Beyond what allocators and pools settle at after the first fifth of a run.
