@@ -1,6 +1,6 @@
 """One process's counters in shared memory. **Effects.**
 
-The supervisor makes one page per process slot (an anonymous memfd) and passes it to whoever fills the slot, so a
+The supervisor makes one page per seat (an anonymous memfd) and passes it to every process that fills the seat, so a
 successor goes on counting where its predecessor was killed. Every word has one writer at a time and is eight bytes,
 aligned: a reader sees the old value or the new one, never a mixture; no lock, no file, nothing lost with a process.
 """

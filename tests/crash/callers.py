@@ -51,7 +51,7 @@ def predictions(response: Response) -> list[bytes]:
 
 
 def pid_of(proxy: Proxy, name: str) -> int:
-    """Of the process in a slot."""
+    """Of the process of that name."""
     pids: dict[str, int] = {process["name"]: process["pid"] for process in proxy.status()["processes"]}
     return pids[name]
 

@@ -37,11 +37,11 @@ def worker_of(response: Response) -> str:
 
 
 def kill_worker(proxy: Proxy, index: int) -> None:
-    """At once, and wait until its successor has the slot."""
-    slot = f"ingress-{index}"
-    pid = pid_of(proxy, slot)
+    """At once, and wait until its successor has its seat."""
+    name = f"ingress-{index}"
+    pid = pid_of(proxy, name)
     os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: pid_of(proxy, slot) != pid, WITHIN_S)
+    assert wait_until(lambda: pid_of(proxy, name) != pid, WITHIN_S)
 
 
 def survives(caller: Caller, instance: bytes) -> bool:

@@ -114,7 +114,7 @@ def test_counters_go_on_where_a_killed_predecessor_stopped_and_gauges_start_anew
     batcher.gauges(5, 600, 2)
     batcher.healthy(1, True)
 
-    successor = MetricPage(page.fd, LAYOUT)  # maps the same memory, as the next process of the slot does
+    successor = MetricPage(page.fd, LAYOUT)  # maps the same memory, as the successor does
     successor.begin(2)
     IngressMetrics(successor, 0, 500 * MS).answered(200, [3 * MS])
     BatcherMetrics(successor, 0).dispatched("full", 4)
