@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import setproctitle
 
 from mlproxy.config import Configuration, advice
-from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
+from mlproxy.observe import MetricPage, PageLayout, PageState, SupervisorMetrics, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
 from workers.supervisor.cpu_quota import worker_count
 from workers.supervisor.descriptors import raise_descriptor_limit
@@ -77,9 +77,8 @@ class Supervisor:
         self._sockets = sockets
         layout = PageLayout.of(configuration)
         self._page = MetricPage.create(layout, "supervisor")
-        self._restarts = layout.offset("worker_restarts_total")
+        self._metrics = SupervisorMetrics(self._page)
         self._seats = make_seats(configuration, sockets, layout, self._page, roles)
-        self._roles = list(roles)
         self._announced = False
         self._liveness = Liveness(patience)
         self._stages: list[str] = []  # of the drain still to come
@@ -158,7 +157,7 @@ class Supervisor:
             self._clean = False  # its callers were cut off, or told that time was over
             logger.warning("%s %s while draining", seat.name, how_it_ended(status))
         if restart:
-            self._page.words[self._restarts + self._roles.index(seat.role)] += 1
+            self._metrics.restarted(seat.role)
 
     def _hopeless(self) -> bool:
         for seat in self._seats:
