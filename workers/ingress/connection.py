@@ -1,4 +1,4 @@
-"""How a connection lives and ends: whose turn it is, answers, refusals, lingering, back-pressure. **Effects.**
+"""How a connection lives and ends: whose turn it is, answers, refusals, back-pressure. **Effects.**
 
 Invariant: every `PredictCycle` that was begun is finished exactly once, or its caller has left; and answers leave in
 the order of their requests.
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from workers.ingress.door import Door
 
 
-#: So many callers beyond ``limits.connections`` are told so at once, each for as long as lingering takes; more are
-#: closed without a word, as nginx does with all of them.
+#: So many callers beyond ``limits.connections`` are told so at once, and each keeps its connection until it has been
+#: discarded; more are closed without a word, as nginx does with all of them.
 MOST_TURNED_AWAY = 100
 
 
@@ -65,9 +65,9 @@ class IngressConnection(HttpToolsProtocol):
         self._turned_away = False  # one connection too many: to be told so when it asks for something
         # Read by the watchdog
         self.active_tick = door.tick  # last heard from, or seen to take of its answers
-        self.began_tick = door.tick  # when what comes in began: a request, or what is dropped while lingering
+        self.began_tick = door.tick  # when what comes in began: a request, or what is discarded
         self.in_head = False
-        self.lingering = False
+        self.discarding = False
         # Kept by the watchdog
         self.sent_tick = door.tick  # when the caller last took something of its answers, or owed nothing
         self.unsent_bytes = 0
@@ -79,7 +79,7 @@ class IngressConnection(HttpToolsProtocol):
     @property
     def phase(self) -> Phase:
         """Where it stands."""
-        return phase_of(self.in_head, self.lingering, self.cycle)
+        return phase_of(self.in_head, self.discarding, self.cycle)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -88,7 +88,7 @@ class IngressConnection(HttpToolsProtocol):
         if excess > MOST_TURNED_AWAY:
             transport.abort()
         elif excess > 0:  # answered when it asks: an answer to nothing confuses clients (Go's calls it unsolicited)
-            self._turned_away = self.lingering = True
+            self._turned_away = self.discarding = True
 
     # --- answers -------------------------------------------------------------------------------------------------
 
@@ -122,14 +122,14 @@ class IngressConnection(HttpToolsProtocol):
         elif cycle.body_complete:
             self.transport.close()
         else:
-            self._linger()
+            self._discard_rest()
 
     def on_response_complete(self) -> None:
         """The application has answered."""
         early = cast("RequestResponseCycle", self._serving).more_body
         self._go_on()
         if early and not self.transport.is_closing():
-            self._linger()  # the rest of the body is of no interest, and to wait for it has no bound
+            self._discard_rest()  # the rest of the body is of no interest, and to wait for it has no bound
 
     def _go_on(self) -> None:
         """Without Uvicorn's keep-alive timer: the watchdog closes idle connections, at no cost per request."""
@@ -182,16 +182,16 @@ class IngressConnection(HttpToolsProtocol):
 
     # --- refusals ------------------------------------------------------------------------------------------------
 
-    def _drop(self) -> None:
-        """Something came on a connection that only lingers."""
+    def _discard(self) -> None:
+        """Something came that does not count any more; who was turned away is told so now."""
         if self._turned_away:
             self._turned_away = False
             detail = f"{self._door.max_connections} connections are open, this worker's share of limits.connections"
-            self._answer_and_linger(Overloaded(detail, retry_after_s=1))
+            self._answer_and_discard(Overloaded(detail, retry_after_s=1))
 
     def _refuse_connection(self, error: ProxyError) -> None:
         """What comes is no request, or not all of one: answer it if no earlier one is pending, and close."""
-        if self.lingering or self.transport.is_closing():
+        if self.discarding or self.transport.is_closing():
             return
         broken = self.cycle if self.phase.in_body else None
         if broken is not None and broken is not self._serving:
@@ -205,9 +205,9 @@ class IngressConnection(HttpToolsProtocol):
             # Answers to earlier requests on this connection are due first: let them go out, then close.
             self.cycle = self.pipeline[0][0] if self.pipeline else cast("PredictCycle", self._serving)
             self.cycle.keep_alive = False
-            self.lingering = True
+            self.discarding = True
         else:
-            self._answer_and_linger(error)
+            self._answer_and_discard(error)
 
     def _drop_latest(self) -> None:
         cycle: RequestResponseCycle | PredictCycle = self.pipeline.popleft()[0]
@@ -223,13 +223,13 @@ class IngressConnection(HttpToolsProtocol):
         if cycle.response_started:
             self.transport.abort()
 
-    def _answer_and_linger(self, error: ProxyError) -> None:
+    def _answer_and_discard(self, error: ProxyError) -> None:
         request_id = self._door.new_request_id()
         data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
         self.transport.write(data)
         method, path = self._request_line()
         self._door.log(self.client, method, path, error.status, len(data), time.monotonic_ns(), request_id)
-        self._linger()
+        self._discard_rest()
 
     def _request_line(self) -> tuple[str, str]:
         """Method and path of what comes in, as far as they are known. (The parser has the method when it has a URL.)"""
@@ -237,9 +237,9 @@ class IngressConnection(HttpToolsProtocol):
             return "-", "-"
         return self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
 
-    def _linger(self) -> None:
-        """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
-        self.lingering = True
+    def _discard_rest(self) -> None:
+        """Half-close, and discard what still comes: closing at once would reset the connection under the answer."""
+        self.discarding = True
         self.began_tick = self._door.tick
         self.flow.resume_reading()
         if self.transport.can_write_eof():

@@ -54,8 +54,8 @@ class IngressProtocol(IngressConnection):
 
     def data_received(self, data: bytes) -> None:
         self.active_tick = self._door.tick
-        if self.lingering:
-            self._drop()
+        if self.discarding:
+            self._discard()
             return
         known = self._known_head
         if known is not None and known.begins(data) and self.cycle.response_complete:
@@ -155,7 +155,7 @@ class IngressProtocol(IngressConnection):
 
     def on_body(self, body: bytes) -> None:
         self._barren_bytes = 0
-        if self.lingering:
+        if self.discarding:
             return
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):
@@ -169,7 +169,7 @@ class IngressProtocol(IngressConnection):
 
     def on_message_complete(self) -> None:
         self._read_ends_request = True
-        if self._upgrading or self.lingering:
+        if self._upgrading or self.discarding:
             return
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):
