@@ -1,4 +1,4 @@
-"""How a connection lives and ends: whose turn it is, answers, refusals, back-pressure. **Effects.**
+"""How a connection lives and ends: whose turn it is, admission, answers, refusals. **Effects.**
 
 Invariant: every `PredictCycle` that was begun is finished exactly once, or its caller has left; and answers leave in
 the order of their requests.
@@ -9,17 +9,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlproxy.errors import Overloaded, ProxyError, RequestTimeout
 from workers.ingress import response
 from workers.ingress.cycle import PredictCycle
+from workers.ingress.flow import Flow
 from workers.ingress.phase import Phase, phase_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sized
 
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -31,22 +30,6 @@ if TYPE_CHECKING:
 #: So many callers beyond ``limits.connections`` are told so at once, and each keeps its connection until it has been
 #: discarded; more are closed without a word, as nginx does with all of them.
 MOST_TURNED_AWAY = 100
-
-
-class Flow(FlowControl):
-    """Uvicorn's, which reads on only while nothing waits: neither requests behind another, nor answers.
-
-    So one connection holds one read's worth of requests at most, whoever wishes to read: Uvicorn does each time that
-    an application asks whether its caller is still there.
-    """
-
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self._pipeline and not self.write_paused and not self._transport.is_closing():
-            super().resume_reading()
 
 
 class IngressConnection(HttpToolsProtocol):
@@ -90,11 +73,43 @@ class IngressConnection(HttpToolsProtocol):
         elif excess > 0:  # answered when it asks: an answer to nothing confuses clients (Go's calls it unsolicited)
             self._turned_away = self.discarding = True
 
-    # --- answers -------------------------------------------------------------------------------------------------
+    # --- one prediction ------------------------------------------------------------------------------------------
 
     def _serve(self, cycle: PredictCycle) -> None:
         """It is this cycle's turn on the connection."""
-        raise NotImplementedError
+        self._serving = cycle
+        if cycle.error is not None:
+            self.fail(cycle, cycle.error)
+        elif cycle.body_complete:
+            self._admit(cycle, cycle.take_body())
+        elif cycle.expects_continue:
+            self.transport.write(response.CONTINUE)
+
+    def _admit(self, cycle: PredictCycle, text: bytes, start: int = 0) -> None:
+        if cycle.response_complete:
+            return
+        try:
+            self._door.admit(cycle, text, start)
+        except ProxyError as error:
+            self.fail(cycle, error)
+
+    def _hold(self, cycle: PredictCycle) -> None:
+        if cycle.error is not None:
+            return
+        try:
+            self._door.hold(cycle)
+        except ProxyError as error:
+            self._fail_early(cycle, error)
+
+    def _fail_early(self, cycle: PredictCycle, error: ProxyError) -> None:
+        """Refuse a request before it can be sent, now or when its turn comes."""
+        cycle.error = error
+        cycle.chunks = []
+        self._door.client.release(cycle)
+        if cycle is self._serving:
+            self.fail(cycle, error)
+
+    # --- answers -------------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
