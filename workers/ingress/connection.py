@@ -105,7 +105,7 @@ class IngressConnection(HttpToolsProtocol):
         """Refuse a request before it can be sent, now or when its turn comes."""
         cycle.error = error
         cycle.chunks = []
-        self._door.client.release(cycle)
+        self._door.retained.release(cycle)
         if cycle is self._serving:
             self.fail(cycle, error)
 
@@ -120,7 +120,7 @@ class IngressConnection(HttpToolsProtocol):
         if not cycle.body_complete:
             cycle.keep_alive = False
         if cycle.retained_bytes:
-            self._door.client.release(cycle)
+            self._door.retained.release(cycle)
         data = response.error(
             self._door.default_headers, cycle.request_id, error,
             problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
@@ -227,7 +227,7 @@ class IngressConnection(HttpToolsProtocol):
     def _drop_latest(self) -> None:
         cycle: RequestResponseCycle | PredictCycle = self.pipeline.popleft()[0]
         if isinstance(cycle, PredictCycle):
-            self._door.client.release(cycle)
+            self._door.retained.release(cycle)
 
     def _cut_off(self, cycle: RequestResponseCycle) -> None:
         """To the application this caller has left; a response that has begun cannot be taken back."""
