@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bench.processes import Proxy, wait_until
 from tests.crash.callers import (
-    WITHIN_S,
     counters,
     pid_of,
     predict,
@@ -20,7 +19,7 @@ from tests.crash.callers import (
     total,
 )  # fmt: skip
 from tests.system.backends import running_backend
-from tests.system.raw_http import Caller, ConnectionEnded, Response
+from tests.system.raw_http import WITHIN_S, Caller, ConnectionEnded, Response
 
 #: With two workers, so many connections meet only one of them once in 2**31 runs.
 CONNECTIONS = 32

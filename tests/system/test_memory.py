@@ -16,12 +16,11 @@ import pytest
 
 from bench.processes import PROJECT, Proxy, running_proxy
 from tests.system.backends import running_backend
-from tests.system.raw_http import read_metric, request
+from tests.system.raw_http import WITHIN_S, read_metric, request
 
 REQUESTS = 200_000
 CONNECTIONS = 128
 LARGEST_GROWTH_BYTES = 3 * 2**20
-WITHIN_S = 10.0
 BODY = b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
 ONE_REQUEST = request("POST", "/v1/models/m:predict", ["Content-Type: application/json"], BODY)
 
