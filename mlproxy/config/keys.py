@@ -116,6 +116,8 @@ def _spelt(name: str, value: Any) -> str:
         return json.dumps(value)
     if name.endswith("_ns"):
         return format_duration(value)
+    if isinstance(value, float):
+        return f"{value:g}"  # pydantic 2.9 makes 0.0 of a bound that is 0
     return format_size(value) if name.endswith("_bytes") else str(value)
 
 

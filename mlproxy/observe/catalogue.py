@@ -79,3 +79,5 @@ PROCESS_METRICS = (
     Metric("worker_restarts_total", "counter", "Dead processes replaced by the supervisor.", "role",
            ("ingress", "batcher", "admin")),
 )  # fmt: skip
+
+BY_NAME = {metric.name: metric for metric in (*METRICS, *PROCESS_METRICS)}

@@ -12,8 +12,8 @@ from bench.processes import Proxy, wait_until
 from tests.system import backends as scripted
 from tests.system.backends import Backend, Exchange, Script, echo, in_turn, poisoned_by, running_backend
 from tests.system.conftest import StartProxy
-from tests.system.endpoint import WITHIN_S, Endpoint, assert_answer, assert_error
-from tests.system.raw_http import Caller
+from tests.system.endpoint import Endpoint, assert_answer, assert_error
+from tests.system.raw_http import WITHIN_S, Caller
 
 FRESH_ENDPOINTS = 26  #: at least as many as tests that ask for one; each makes the page of metrics longer
 RETRIES = 2

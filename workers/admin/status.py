@@ -16,7 +16,7 @@ from mlproxy.units import NS_PER_MS, NS_PER_S
 
 
 class ProcessStatus(BaseModel):
-    """One process slot."""
+    """One process."""
 
     name: str
     pid: int

@@ -157,7 +157,7 @@ class PassThrough:
             _give_up(Draining(OUT_OF_TIME, retry_after_s=1), exchange)
 
     async def _relay(self, route: Route, exchange: Exchange) -> bool:
-        """The backend's answer, as it comes. False when the caller left; the call is broken off at once then.
+        """The backend's reply, as it comes. False when the caller left; the call is broken off at once then.
 
         Uvicorn says nothing when it sends to a caller that has left, so a stream without an end would go on for ever.
         """
