@@ -100,7 +100,8 @@ class Slot:
             return
         pause_ns = self._back_off.pause_ns(now_ns - self.started_ns)
         self.due_ns = now_ns + pause_ns
-        logger.warning("%s %s; its successor starts in %.1f s", self.name, how_it_ended(status), pause_ns / 1e9)
+        when = f"in {pause_ns / 1e9:.1f} s" if pause_ns else "at once"
+        logger.warning("%s %s; its successor starts %s", self.name, how_it_ended(status), when)
 
     def kill(self) -> None:
         """End the process, hung as it is; its successor starts as after any other death."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import setproctitle
 
+from mlproxy import __version__
 from mlproxy.config import Configuration, advice
 from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
@@ -54,6 +55,8 @@ def run(
     except OSError as error:
         logger.error("%s", error.strerror)
         return 1
+    workers = len(sockets.data)
+    logger.info("mlproxy %s starts %d worker%s, batcher and admin", __version__, workers, "" if workers == 1 else "s")
     supervisor = Supervisor(configuration, sockets, roles, patience)
     try:
         return supervisor.run()

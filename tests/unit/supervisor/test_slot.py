@@ -98,6 +98,16 @@ def test_a_slot_that_was_filled_once_is_never_given_up_for_want_of_room(
     assert slot.start_failures == 0
 
 
+def test_the_log_says_when_a_successor_starts(slot: Slot, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        slot.start(NS_PER_S)
+        slot.ended(signal.SIGKILL, NS_PER_S, restart=True)
+    assert caplog.messages == [
+        "batcher killed by SIGKILL; its successor starts at once",
+        "batcher killed by SIGKILL; its successor starts in 0.1 s",
+    ]
+
+
 def test_a_configuration_that_cannot_be_passed_on_leaves_no_descriptor(
     slot: Slot, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
