@@ -11,21 +11,25 @@ prints its URL once it listens, and ends on SIGTERM, SIGINT, or with its parent.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import socket
 import sys
-import time
-from types import FrameType
 
-import numpy as np
-import orjson
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from numpy.typing import NDArray
+try:
+    import argparse
+    import asyncio
+    import socket
+    import time
+    from types import FrameType
 
-from bench.iris import FEATURES, SPECIES, Classifier, train
-from bench.processes import end_with_parent
+    import numpy as np
+    import orjson
+    import uvicorn
+    from fastapi import FastAPI, Request, Response
+    from numpy.typing import NDArray
+
+    from bench.iris import FEATURES, SPECIES, Classifier, train
+    from bench.processes import end_with_parent
+except KeyboardInterrupt:  # as in bench/demo.py: these take a good part of a second
+    sys.exit(130)
 
 _SHAPE = f"`instances` must be an array of flowers, each [{', '.join(FEATURES)}] in centimetres, 0 to 100"
 
@@ -138,4 +142,7 @@ def _is_flower(instance: object) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before the server handles signals
+        sys.exit(130)

@@ -107,7 +107,8 @@ def _range(name: str, schema: dict[str, Any]) -> str:
         found["from"] = None  # goes without saying
     if found["from"]:
         found["above"] = None
-    return "".join(f" {word} {_spelt(name, bound)}" for word, bound in found.items() if bound is not None)
+    text = "".join(f" {word} {_spelt(name, bound)}" for word, bound in found.items() if bound is not None)
+    return text if found["above"] is None else text.replace(" below ", " and below ")
 
 
 def _spelt(name: str, value: Any) -> str:

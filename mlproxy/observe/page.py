@@ -31,6 +31,7 @@ class PageState(IntEnum):
     STARTING = 1
     READY = 2
     DRAINING = 3
+    DRAINED = 4  #: everybody has been answered; all that is left to do is to exit
 
 
 @dataclass(frozen=True)

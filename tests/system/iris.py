@@ -27,7 +27,7 @@ def predict_in_chunks(pieces: Sequence[bytes], *headers: str) -> bytes:
 
 
 def assert_error(response: Response, status: int, slug: str) -> None:
-    """A whole error document of DESIGN §7."""
+    """A whole error document of docs/http.md."""
     assert response.status == status
     document = response.json()
     assert document["status"] == status

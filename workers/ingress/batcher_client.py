@@ -23,7 +23,7 @@ from workers.ingress.retained import Retained
 
 logger = logging.getLogger("mlproxy.ingress")
 
-#: In flight in this many batcher deaths, a request may be what kills the batcher (DESIGN §4).
+#: In flight in this many batcher deaths, a request may be what kills the batcher.
 SUSPECT_DEATHS = 2
 RECONNECT_PAUSE_S = 0.1
 #: A batcher that took no channel is short of descriptors; asking again at once would be asking all the time.

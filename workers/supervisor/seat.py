@@ -56,6 +56,12 @@ class Seat:
         """The process has said that it is."""
         return self.pid is not None and self.page.pid == self.pid and self.page.state >= PageState.READY
 
+    @property
+    def busy(self) -> bool:
+        """There is a process, and it has not said that everybody has been answered."""
+        drained = self.page.pid == self.pid and self.page.state is PageState.DRAINED
+        return self.pid is not None and not drained
+
     def start(self, now_ns: int) -> None:
         """Start a process; when there can be none now, be due again after a pause."""
         self.started_ns = now_ns
@@ -106,7 +112,8 @@ class Seat:
             return
         pause_ns = self._back_off.pause_ns(now_ns - self.started_ns)
         self.due_ns = now_ns + pause_ns
-        logger.warning("%s %s; its successor starts in %.1f s", self.name, how_it_ended(status), pause_ns / 1e9)
+        when = f"in {pause_ns / 1e9:.1f} s" if pause_ns else "at once"
+        logger.warning("%s %s; its successor starts %s", self.name, how_it_ended(status), when)
 
     def kill(self) -> None:
         """End the process, hung as it is; its successor starts as after any other death."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import setproctitle
 
+from mlproxy import __version__
 from mlproxy.config import Configuration, advice
 from mlproxy.observe import MetricPage, PageLayout, PageState, SupervisorMetrics, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
@@ -53,6 +54,8 @@ def run(
     except OSError as error:
         logger.error("%s", error.strerror)
         return 1
+    workers = len(sockets.data)
+    logger.info("mlproxy %s starts %d worker%s, batcher and admin", __version__, workers, "" if workers == 1 else "s")
     supervisor = Supervisor(configuration, sockets, roles, patience)
     try:
         return supervisor.run()
@@ -235,17 +238,18 @@ class Supervisor:
         return [seat for seat in self._seats if seat.role == self._stages[0]]
 
     def _drain_step(self, now_ns: int) -> bool:
-        """Go on to the next stage when one is empty; True when all are."""
+        """Go on to the next stage when one has nothing left to do; True when everybody is gone."""
         assert self._drain_until_ns is not None
         if now_ns >= self._drain_until_ns:
             remaining = [seat.name for seat in self._seats if seat.pid]
             if remaining:
                 logger.error("not drained in time, killing: %s", ", ".join(remaining))
-                self._clean = self._clean and remaining == ["admin"]  # nobody waits for an answer of admin's
+                # Who has answered everybody only exits, which takes long on a loaded machine; for admin nobody waits.
+                self._clean = self._clean and not any(seat.busy for seat in self._seats if seat.role != "admin")
                 self.kill_all()
             return True
-        while self._stages and not any(seat.pid for seat in self._of_stage()):
+        while self._stages and not any(seat.busy for seat in self._of_stage()):
             self._stages.pop(0)
             if self._stages:
                 self._signal_stage()
-        return not self._stages
+        return not (self._stages or any(seat.pid for seat in self._seats))

@@ -84,7 +84,7 @@ def test_a_start_that_the_machine_refuses_is_tried_again_after_growing_pauses(
     assert seat.due_ns is None
 
 
-def test_a_slot_that_was_filled_once_is_never_given_up_for_want_of_room(
+def test_a_seat_that_was_filled_once_is_never_given_up_for_want_of_room(
     seat: Seat, machine: Machine, page: MetricPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seat.start(NS_PER_S)
@@ -96,6 +96,16 @@ def test_a_slot_that_was_filled_once_is_never_given_up_for_want_of_room(
     machine.out_of = errno.EAGAIN
     assert pauses_ms(seat, 20)[-1] == LONGEST_PAUSE_NS // NS_PER_MS
     assert seat.start_failures == 0
+
+
+def test_the_log_says_when_a_successor_starts(seat: Seat, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        seat.start(NS_PER_S)
+        seat.ended(signal.SIGKILL, NS_PER_S, restart=True)
+    assert caplog.messages == [
+        "batcher killed by SIGKILL; its successor starts at once",
+        "batcher killed by SIGKILL; its successor starts in 0.1 s",
+    ]
 
 
 def test_a_configuration_that_cannot_be_passed_on_leaves_no_descriptor(
@@ -118,3 +128,19 @@ def test_a_configuration_that_cannot_be_passed_on_leaves_no_descriptor(
 )  # fmt: skip
 def test_every_end_has_words(status: int, words: str) -> None:
     assert how_it_ended(status) == words
+
+
+def test_a_process_that_has_answered_everybody_is_not_busy_while_it_exits(
+    seat: Seat, machine: Machine, page: MetricPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not seat.busy
+    seat.start(NS_PER_S)
+    monkeypatch.setattr(os, "getpid", lambda: PID)
+    page.begin(NS_PER_S)
+    for state, busy in ((PageState.READY, True), (PageState.DRAINING, True), (PageState.DRAINED, False)):
+        page.set_state(state)
+        assert seat.busy == busy
+    seat.ended(0, 2 * NS_PER_S, restart=True)
+    seat.start(3 * NS_PER_S)
+    page.words[0] = 0  # the successor has not taken the page over yet: its predecessor's state is not its own
+    assert seat.busy
