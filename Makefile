@@ -30,7 +30,7 @@ format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher; writes bench/results/
+bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in six minutes; writes bench/results/ and the README's table
 	$(BIN)/python -m bench.overhead
 
 image: ## A container image, with podman, buildah or docker

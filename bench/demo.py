@@ -198,10 +198,9 @@ SLO, and "no answer" stands where a percentile falls on such a request.
 _HOW_TO_GO_ON = """\
 Go on, each in a terminal of its own:
 
-  .venv/bin/python -m bench.model_server --port 9000
+  make model
   .venv/bin/mlproxy serve --backend http://127.0.0.1:9000 --name iris --slo 200ms --max-inflight 1
-  curl http://127.0.0.1:8080/v1/models/iris:predict -H 'Content-Type: application/json' \\
-       -d '{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
+  curl http://127.0.0.1:8080/v1/models/iris:predict -d '{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
 
 Put your own model server in place of the first line. README.md tells the rest.
 """

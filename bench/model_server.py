@@ -11,21 +11,25 @@ prints its URL once it listens, and ends on SIGTERM, SIGINT, or with its parent.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import socket
 import sys
-import time
-from types import FrameType
 
-import numpy as np
-import orjson
-import uvicorn
-from fastapi import FastAPI, Request, Response
-from numpy.typing import NDArray
+try:
+    import argparse
+    import asyncio
+    import socket
+    import time
+    from types import FrameType
 
-from bench.iris import FEATURES, SPECIES, Classifier, train
-from bench.processes import end_with_parent
+    import numpy as np
+    import orjson
+    import uvicorn
+    from fastapi import FastAPI, Request, Response
+    from numpy.typing import NDArray
+
+    from bench.iris import FEATURES, SPECIES, Classifier, train
+    from bench.processes import end_with_parent
+except KeyboardInterrupt:  # as in bench/demo.py: these take a good part of a second
+    sys.exit(130)
 
 _SHAPE = f"`instances` must be an array of flowers, each [{', '.join(FEATURES)}] in centimetres, 0 to 100"
 
@@ -93,7 +97,7 @@ def make_app(classifier: Classifier, slot: OneAtATime) -> FastAPI:
     return app
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Uvicorn's, which does not raise the signal again that stopped it: a stop that was asked for is no failure."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -117,7 +121,7 @@ def main() -> int:
     with listener:
         print(f"softmax regression on iris, {classifier.accuracy():.1%} of the flowers named rightly", file=sys.stderr)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-        _Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
     return 0
 
 
@@ -138,4 +142,7 @@ def _is_flower(instance: object) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before the server handles signals
+        sys.exit(130)

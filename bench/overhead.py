@@ -82,6 +82,8 @@ def run_wrk(url: str, script: Path, seconds: int) -> tuple[int, float, float, fl
     ]  # fmt: skip
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     requests, elapsed_s = _numbers(said, r"(\d+) requests in ([\d.]+)s")
+    if not requests:
+        raise ProcessFailed(f"{url} answered nothing within {seconds} s; a busy machine needs longer: --seconds")
     failed = sum(_numbers(said, r"Non-2xx or 3xx responses: (\d+)"))
     failed += sum(_numbers(said, r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)"))
     return int(requests), requests / elapsed_s, _latency_ms(said, 50), _latency_ms(said, 99), int(failed)
@@ -129,15 +131,17 @@ def run_rounds(systems: Mapping[str, Process], rounds: int, seconds: int) -> tup
     with tempfile.TemporaryDirectory(prefix="mlproxy-bench-") as folder:
         scripts = {name: _write_script(Path(folder), index, body) for index, (name, body) in enumerate(bodies.items())}
         for number in range(-1, rounds):  # the first warms up: caches, pools, nginx's and our memory
+            label = f"round {number + 1}" if number >= 0 else "warm-up"
             for body, script in scripts.items():
                 for name, process in systems.items():
-                    reading = read_closed(name, process, body, script, 1 if number < 0 else seconds)
+                    reading = read_closed(name, process, body, script, min(2, seconds) if number < 0 else seconds)
+                    print(f"{label}  {body:>7}  {name:24} {reading.requests_per_s:9.0f}/s "
+                          f"{reading.cpu_us_per_request:8.1f} CPU-µs", flush=True)  # fmt: skip
                     if number >= 0:
                         closed.append(reading)
-                        print(f"round {number + 1}  {body:>7}  {name:24} {reading.requests_per_s:9.0f}/s "
-                              f"{reading.cpu_us_per_request:8.1f} CPU-µs", flush=True)  # fmt: skip
-            for name, process in systems.items():
-                if number >= 0:
+            if number >= 0:
+                print(f"{label}  latency at {OPEN_RATE_PER_S:g} requests/s", flush=True)
+                for name, process in systems.items():
                     opened.append(read_open(name, process, bodies["40 B"], float(seconds)))
     return closed, opened
 

@@ -60,8 +60,9 @@ def render(closed: Sequence[Row], opened: Sequence[Row], rest_pss_bytes: int, ma
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['nginx']}, "
         f"{machine['date']}; "
         "64 connections, one worker process each; medians of the rounds [range]. CPU time is summed over all "
-        "processes of a system. “nginx” is Debian's configuration with keep-alive to the backend, which writes "
-        "bodies beyond 16 KiB to a file; “bodies in memory” is with `client_body_buffer_size 1m`.",
+        "processes of a system; × nginx is the median of each round's own ratio. “nginx” is Debian's configuration "
+        "with keep-alive to the backend, which writes bodies beyond 16 KiB to a file; “bodies in memory” is with "
+        "`client_body_buffer_size 1m`.",
         "",
         "| body | system | requests/s | CPU-µs per request | × nginx | p50 ms | p99 ms | PSS MiB |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
@@ -70,7 +71,7 @@ def render(closed: Sequence[Row], opened: Sequence[Row], rest_pss_bytes: int, ma
         rows = [row for row in closed if row["body"] == body]
         lines += [_line(body, system, rows) for system in dict.fromkeys(row["system"] for row in rows)]
     rounds = sum(1 for row in opened if row["system"] == "direct")
-    lines += ["", f"Added latency at 200 requests/s, 40 B, open loop from the scheduled instant, {rounds} rounds:", ""]
+    lines += ["", f"Added latency at 200 requests/s, 40 B, open loop from the scheduled instant, rounds: {rounds}.", ""]
     lines += ["| system | p50 ms | added p50 ms | p99 ms |", "|---|--:|--:|--:|"]
     direct_ms = _middle(opened, "direct", "p50_ms")
     for system in dict.fromkeys(row["system"] for row in opened):

@@ -38,6 +38,14 @@ it starts anything. What works but is unwise is a note of `check`, and a warning
 Durations carry a unit: `200ms`, `1.5s`, `2m`, `1h`. Sizes may: `64KiB`, `16MiB`, `1GB`; a bare number is bytes. In any
 value `${{NAME}}` becomes the environment variable's value, and `${{NAME:-default}}` has a default.
 
+Two models, one of them over TLS with a certificate of the company's own authority:
+
+```yaml
+{example}```
+
+In the table `endpoints[].backend.tls.ca_file` is the key `ca_file` in the mapping `tls` in the mapping `backend` of an
+endpoint. Only what is `required` has to be there.
+
 {keys}
 
 ## Environment variables
@@ -53,6 +61,26 @@ combined with one. `MLPROXY_BACKEND` takes several URLs with commas between them
 """
 
 
+EXAMPLE = """\
+server: {port: 8080, drain_timeout: 25s}
+admin: {host: 0.0.0.0}                       # to be scraped from elsewhere
+logging: {access: true}
+endpoints:
+  - name: iris                               # POST /v1/models/iris:predict
+    backend:
+      urls: [http://iris-0:9000, http://iris-1:9000]
+      scaling: {kind: fixed, slots: 2}       # calls that they serve at once, together
+    slo: {latency: 200ms, share: 0.99}
+    batching: {policy: static, max_size: 64, max_linger: 5ms}
+  - name: reviews                            # POST /reviews/predict
+    protocol: json-list
+    backend:
+      urls: ["https://${REVIEWS_HOST:-reviews.internal}"]
+      timeout: 2s
+      tls: {ca_file: /etc/mlproxy/ca.pem}
+"""
+
+
 def configuration_page() -> str:
     """docs/configuration.md."""
     rows = (
@@ -61,6 +89,7 @@ def configuration_page() -> str:
     )
     return _CONFIGURATION.format(
         note=_NOTE.format(source="mlproxy/config and the command line"),
+        example=EXAMPLE,
         keys=_table(("key", "value", "default", "meaning"), rows),
         variables=_table(("variable", "key"), _variables()),
         flags=_table(("flag", "meaning"), _flags()),
@@ -87,7 +116,8 @@ _METRICS = """\
 {note}
 
 On the admin port, `GET /metrics`, in the Prometheus text format. Counters are kept in shared memory, so they go on when
-a process of the proxy dies and is replaced; they start at zero with the proxy.
+a process of the proxy dies and is replaced; they start at zero with the proxy. They are about predictions: what passes
+through, and what no endpoint takes, is in the access log only (`logging.access`).
 
 ## Of each endpoint, by the label `endpoint`
 
@@ -96,6 +126,10 @@ a process of the proxy dies and is replaced; they start at zero with the proxy.
 A histogram has the series `_bucket` (label `le`), `_sum` and `_count`. Upper bounds of the buckets:
 
 {buckets}
+
+What the values of labels mean:
+
+{label_values}
 
 ## Of the proxy as a whole
 
@@ -110,10 +144,46 @@ def metrics_page() -> str:
         note=_NOTE.format(source="mlproxy/observe"),
         endpoints=_table(head, map(_metric_row, METRICS)),
         buckets="\n".join(_buckets()),
+        label_values="\n".join(_label_values()),
         processes=_table(
             ("metric", "kind", "label", "meaning"), (*map(_metric_row, PROCESS_METRICS), *_process_rows())
         ),
     )
+
+
+#: What the values of a label mean, where they do not say so themselves.
+LABEL_VALUES = {
+    "batches_total": {
+        "full": "`max_size` instances were there",
+        "deadline": "the oldest had waited as long as it may: `max_linger`, or less when its caller has less time",
+        "idle": "no call was in flight, so waiting would not have paid",
+        "slot": "a slot was free, others were not",
+        "drain": "the proxy is shutting down",
+        "split": "the batch before had failed, and this is a half of it",
+    },
+    "shed_total": {
+        "queue_full": "503, `limits.queue_instances` or the batcher's `limits.queue_bytes`",
+        "worker_full": "503, a worker's share of `limits.queue_bytes`",
+        "deadline": "504, the caller's time budget ran out in the queue",
+    },
+    "backend_duration_seconds": {
+        "other": "any other status",
+        "connect": "no connection",
+        "reset": "the connection was lost before the answer",
+        "timeout": "no answer within `backend.timeout`",
+        "protocol": "the answer was not HTTP",
+        "too_large": "the answer was larger than `limits.queue_bytes`",
+        "contract": "a 2xx, but not one item per instance",
+    },
+}
+
+
+def _label_values() -> Iterator[str]:
+    for metric in METRICS:
+        meanings = LABEL_VALUES.get(metric.name, {})
+        if meanings:
+            listed = "; ".join(f"`{value}`: {meaning}" for value, meaning in meanings.items())
+            yield f"- `{metric.label}` of `{PREFIX}{metric.name}`. {listed}."
 
 
 def _buckets() -> Iterator[str]:

@@ -85,7 +85,7 @@ class Draining(ProxyError):
 
 
 class DeadlineExceeded(ProxyError):
-    """The caller's time budget ran out before its batch could leave or answer."""
+    """The caller's time budget ran out before its batch could leave."""
 
     status, slug, title = 504, "deadline-exceeded", "Deadline exceeded"
 
@@ -109,7 +109,7 @@ class BackendTimeout(ProxyError):
 
 
 class SuspectRequest(ProxyError):
-    """In flight when the batcher died twice; not sent a third time (DESIGN §4)."""
+    """In flight when the batcher died twice; not sent a third time."""
 
     status, slug, title = 502, "suspect-request", "Request may have crashed the batcher"
 

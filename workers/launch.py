@@ -21,6 +21,11 @@ from mlproxy.observe import configure_logging
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
+def process_name(role: str, index: int) -> str:
+    """``ingress-0``, ``batcher``: in logs, in `ps`, in the status and as the label ``process`` of metrics."""
+    return f"{role}-{index}" if role == "ingress" else role
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """Everything that a role gets from the supervisor."""
@@ -33,12 +38,12 @@ class Launch:
     rendezvous: str  #: abstract Unix socket name where the batcher meets the workers
     listen_fd: int  #: ingress: the data port; admin: the admin port; batcher: the rendezvous
     page_fd: int  #: the role's own metric page
-    page_fds: dict[str, int]  #: by slot name; admin: every one, ingress: the batcher's, batcher: none
+    page_fds: dict[str, int]  #: by process name; admin: every one, ingress: the batcher's, batcher: none
 
     @property
-    def slot(self) -> str:
-        """The process's name: ``ingress-0``, ``batcher``."""
-        return f"{self.role}-{self.index}" if self.role == "ingress" else self.role
+    def name(self) -> str:
+        """The process's name."""
+        return process_name(self.role, self.index)
 
     def write(self) -> int:
         """Put it into an anonymous file; its descriptor is the role's argument."""
@@ -68,8 +73,8 @@ def enter_role() -> Launch:
     """
     launch = Launch.read(int(sys.argv[1]))
     _die_with(launch.supervisor_pid)
-    setproctitle.setproctitle(f"mlproxy: {launch.slot.replace('-', ' ')}")
-    configure_logging(launch.configuration.logging.level, launch.slot)
+    setproctitle.setproctitle(f"mlproxy: {launch.name.replace('-', ' ')}")
+    configure_logging(launch.configuration.logging.level, launch.name)
     return launch
 
 

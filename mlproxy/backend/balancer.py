@@ -86,9 +86,12 @@ class Balancer:
 
     def send(
         self, path: bytes, headers: bytes, body: Sequence[bytes | memoryview], timeout_ns: int,
-        on_done: Callable[[BackendResponse | BackendFailure], None],
+        on_done: Callable[[BackendResponse | BackendFailure], str | None],
     ) -> BackendCall:  # fmt: skip
-        """As `ConnectionPool.send`, to the URL that suits best now."""
+        """As `ConnectionPool.send`, to the URL that suits best now.
+
+        ``on_done`` returns what it finds wrong with a reply, so that the log names the URL that gave it.
+        """
         index = self._choose()
         upstream = self._upstreams[index]
         upstream.outstanding += 1
@@ -120,7 +123,7 @@ class Balancer:
         upstream.outstanding -= 1
 
     def _ended(
-        self, index: int, on_done: Callable[[BackendResponse | BackendFailure], None],
+        self, index: int, on_done: Callable[[BackendResponse | BackendFailure], str | None],
         result: BackendResponse | BackendFailure,
     ) -> None:  # fmt: skip
         upstream = self._upstreams[index]
@@ -134,7 +137,8 @@ class Balancer:
                 _warn(upstream.incidents.call_failed(result.detail, self._now_ns()))
             elif result.status >= 500:
                 _warn(upstream.incidents.call_failed(f"it answered {result.status}", self._now_ns()))
-        on_done(result)
+        if (complaint := on_done(result)) is not None:
+            _warn(upstream.incidents.call_failed(complaint, self._now_ns()))
 
     def _could_not_connect(self, index: int, detail: str) -> None:
         upstream = self._upstreams[index]

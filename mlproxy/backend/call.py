@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BackendResponse(NamedTuple):
-    """The backend answered, whatever it said. ``headers`` are whole lines, of `KEPT_HEADERS` only."""
+    """The backend replied, whatever it said. ``headers`` are whole lines, of `KEPT_HEADERS` only."""
 
     status: int
     headers: bytes
@@ -21,7 +21,7 @@ class BackendResponse(NamedTuple):
 
 
 class BackendFailure(NamedTuple):
-    """No usable answer. ``detail`` is a sentence."""
+    """No usable reply. ``detail`` is a sentence."""
 
     kind: CallFailureKind
     detail: str
@@ -47,7 +47,7 @@ class BackendCall:
         return f"<BackendCall {'done' if self.done else f'on {self.connection!r}'}>"
 
     def abort(self) -> None:
-        """Nobody wants the answer any more: close the connection, never call ``on_done``."""
+        """Nobody wants the reply any more: close the connection, never call ``on_done``."""
         if not self.done:
             self._end()
             if self.on_abort is not None:

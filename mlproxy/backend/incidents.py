@@ -61,5 +61,5 @@ class Incidents:
         return f"backend healthy again {self._where} after={(now_ns - since_ns) / NS_PER_S:.1f}s"
 
     def call_failed(self, reason: str, now_ns: int) -> str | None:
-        """A call got through, and no usable answer came back."""
+        """A call got through, and no usable reply came back."""
         return self._call_gate.pass_line(f"backend call failed {self._where} reason={reason!r}", now_ns)

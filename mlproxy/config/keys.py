@@ -107,7 +107,8 @@ def _range(name: str, schema: dict[str, Any]) -> str:
         found["from"] = None  # goes without saying
     if found["from"]:
         found["above"] = None
-    return "".join(f" {word} {_spelt(name, bound)}" for word, bound in found.items() if bound is not None)
+    text = "".join(f" {word} {_spelt(name, bound)}" for word, bound in found.items() if bound is not None)
+    return text if found["above"] is None else text.replace(" below ", " and below ")
 
 
 def _spelt(name: str, value: Any) -> str:
@@ -116,6 +117,8 @@ def _spelt(name: str, value: Any) -> str:
         return json.dumps(value)
     if name.endswith("_ns"):
         return format_duration(value)
+    if isinstance(value, float):
+        return f"{value:g}"  # pydantic 2.9 makes 0.0 of a bound that is 0
     return format_size(value) if name.endswith("_bytes") else str(value)
 
 

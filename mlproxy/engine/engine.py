@@ -121,9 +121,8 @@ class Engine:
     # --- outcomes --------------------------------------------------------------------------------------------
 
     def _answered(self, event: Answered, batch: Batch, now_ns: int) -> None:
-        if event.items != batch.instances:
-            detail = f"the backend answered {event.items} items for {batch.instances} instances"
-            self._failed(batch, Failure("contract", detail), now_ns)
+        if (failure := event.failure) is not None:
+            self._failed(batch, failure, now_ns)
             return
         if not self._settle(batch, None, now_ns):
             return

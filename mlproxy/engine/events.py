@@ -51,6 +51,13 @@ class Answered:
     items: int
     reply: Any = None
 
+    @property
+    def failure(self) -> Failure | None:
+        """A list of the wrong length is no answer for anybody."""
+        if self.items == self.batch.instances:
+            return None
+        return Failure("contract", f"the backend answered {self.items} items, not {self.batch.instances}")
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

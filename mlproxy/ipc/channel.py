@@ -81,7 +81,7 @@ class Sender:
     def take_credit(self) -> None:
         """The credit eventfd is readable, or room is short: take the freed bytes, and write what waited."""
         self._read_credit()
-        self._drain_backlog()
+        self._write_backlog()
         self.publish()
 
     @property
@@ -108,9 +108,9 @@ class Sender:
             self._backlog.append((PIECE_HEADER.pack(len(piece), kind | more) + rest, piece))
             self.backlog_end += 1
         self.backlog_bytes += len(body)
-        self._drain_backlog()
+        self._write_backlog()
 
-    def _drain_backlog(self) -> None:
+    def _write_backlog(self) -> None:
         backlog, ring, credited = self._backlog, self._ring, False
         while backlog:
             header, body = backlog[0]

@@ -3,7 +3,7 @@
 from mlproxy.observe.catalogue import METRICS, PROCESS_METRICS, Metric
 from mlproxy.observe.lines import access_line, configure_logging
 from mlproxy.observe.page import MetricPage, PageLayout, PageState
-from mlproxy.observe.writers import BatcherMetrics, IngressMetrics
+from mlproxy.observe.writers import BatcherMetrics, IngressMetrics, SupervisorMetrics
 
 __all__ = [
     "METRICS",
@@ -14,6 +14,7 @@ __all__ = [
     "MetricPage",
     "PageLayout",
     "PageState",
+    "SupervisorMetrics",
     "access_line",
     "configure_logging",
 ]

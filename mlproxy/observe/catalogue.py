@@ -53,7 +53,7 @@ METRICS = (
     Metric("requests_total", "counter", "Predictions answered, by HTTP status.", "code",
            tuple(str(code) for code in range(100, 600))),
     _durations("request_duration_seconds", "From a request's head to its answer."),
-    Metric("slo_met_total", "counter", "Predictions answered within slo.latency."),
+    Metric("slo_met_total", "counter", "Predictions answered within slo.latency, with a status below 500."),
     Metric("slo_missed_total", "counter", "Predictions answered later than slo.latency, or with a status from 500 on."),
     Metric("cancelled_total", "counter", "Callers that left before they were answered."),
     Metric("shed_total", "counter", "Requests refused early.", "reason", ("queue_full", "worker_full", "deadline")),
@@ -79,3 +79,5 @@ PROCESS_METRICS = (
     Metric("worker_restarts_total", "counter", "Dead processes replaced by the supervisor.", "role",
            ("ingress", "batcher", "admin")),
 )  # fmt: skip
+
+BY_NAME = {metric.name: metric for metric in (*METRICS, *PROCESS_METRICS)}

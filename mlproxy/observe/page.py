@@ -1,6 +1,6 @@
 """One process's counters in shared memory. **Effects.**
 
-The supervisor makes one page per process slot (an anonymous memfd) and passes it to whoever fills the slot, so a
+The supervisor makes one page per seat (an anonymous memfd) and passes it to every process that fills the seat, so a
 successor goes on counting where its predecessor was killed. Every word has one writer at a time and is eight bytes,
 aligned: a reader sees the old value or the new one, never a mixture; no lock, no file, nothing lost with a process.
 """
@@ -31,6 +31,7 @@ class PageState(IntEnum):
     STARTING = 1
     READY = 2
     DRAINING = 3
+    DRAINED = 4  #: everybody has been answered; all that is left to do is to exit
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class PageLayout:
         """Fixed by the endpoints and their backend URLs."""
         return cls(tuple(endpoint.backend.urls for endpoint in configuration.endpoints))
 
-    def values(self, metric: Metric, endpoint: int) -> tuple[str, ...]:
-        """The label values of ``metric``."""
-        return self.urls[endpoint] if metric.label == "url" else metric.values
+    def values(self, metric: Metric, endpoint: int | None) -> tuple[str, ...]:
+        """The label values of ``metric``: of an endpoint's, or of the process's."""
+        return self.urls[endpoint] if metric.label == "url" and endpoint is not None else metric.values
 
     def offset(self, name: str, endpoint: int | None = None) -> int:
         """Index of the first word of a metric: of an endpoint's, or of the process's."""

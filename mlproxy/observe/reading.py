@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlproxy.observe.catalogue import METRICS, PROCESS_METRICS
+from mlproxy.observe.catalogue import BY_NAME
 from mlproxy.observe.page import MetricPage
-
-_BY_NAME = {metric.name: metric for metric in (*METRICS, *PROCESS_METRICS)}
 
 
 class PageSum:
@@ -24,14 +22,13 @@ class PageSum:
 
     def counts(self, name: str) -> dict[str, int]:
         """A metric with a label: the count of each value."""
-        metric = _BY_NAME[name]
-        values = metric.values if self._endpoint is None else self._layout.values(metric, self._endpoint)
         first = self._layout.offset(name, self._endpoint)
+        values = self._layout.values(BY_NAME[name], self._endpoint)
         return {value: self._word(first + index) for index, value in enumerate(values)}
 
     def histogram(self, name: str, value: str = "") -> tuple[list[int], int]:
         """(count per bucket and one for beyond, sum in the unit of the buckets)."""
-        metric = _BY_NAME[name]
+        metric = BY_NAME[name]
         first = self._layout.offset(name, self._endpoint) + metric.values.index(value) * metric.words
         words = [self._word(first + index) for index in range(metric.words)]
         return words[:-1], words[-1]
@@ -39,7 +36,7 @@ class PageSum:
     def quantile_ns(self, name: str, share: float) -> float | None:
         """Estimated as Prometheus' ``histogram_quantile`` does: evenly spread within a bucket."""
         counts, _ = self.histogram(name)
-        bounds = _BY_NAME[name].buckets
+        bounds = BY_NAME[name].buckets
         rank = share * sum(counts)
         if not rank:
             return None

@@ -9,10 +9,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from mlproxy.engine import FlushReason
-from mlproxy.observe.catalogue import METRICS
+from mlproxy.observe.catalogue import BY_NAME
 from mlproxy.observe.page import MetricPage
-
-_BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 class Histogram:
@@ -21,7 +19,7 @@ class Histogram:
     __slots__ = ("_beyond", "_buckets", "_first", "_words")
 
     def __init__(self, page: MetricPage, name: str, endpoint: int, value: str = "") -> None:
-        metric = _BY_NAME[name]
+        metric = BY_NAME[name]
         self._words = page.words
         self._buckets = metric.buckets
         self._first = page.layout.offset(name, endpoint) + metric.values.index(value) * metric.words
@@ -46,10 +44,10 @@ class Counters:
 
     __slots__ = ("_at", "_words")
 
-    def __init__(self, page: MetricPage, name: str, endpoint: int) -> None:
+    def __init__(self, page: MetricPage, name: str, endpoint: int | None) -> None:
         first = page.layout.offset(name, endpoint)
         self._words = page.words
-        self._at = {value: first + i for i, value in enumerate(page.layout.values(_BY_NAME[name], endpoint))}
+        self._at = {value: first + i for i, value in enumerate(page.layout.values(BY_NAME[name], endpoint))}
 
     def add(self, value: str = "", amount: int = 1) -> None:
         """Count."""
@@ -98,7 +96,7 @@ class BatcherMetrics:
     def __init__(self, page: MetricPage, endpoint: int) -> None:
         self._waits = Histogram(page, "queue_wait_seconds", endpoint)
         self._sizes = Histogram(page, "batch_size", endpoint)
-        codes = _BY_NAME["backend_duration_seconds"].values
+        codes = BY_NAME["backend_duration_seconds"].values
         self._durations = {code: Histogram(page, "backend_duration_seconds", endpoint, code) for code in codes}
         self._batches = Counters(page, "batches_total", endpoint)
         self._instances = Counters(page, "instances_total", endpoint)
@@ -149,3 +147,14 @@ class BatcherMetrics:
             self._shed.add("queue_full")
         elif slug == "deadline-exceeded":
             self._shed.add("deadline")
+
+
+class SupervisorMetrics:
+    """What the supervisor counts."""
+
+    def __init__(self, page: MetricPage) -> None:
+        self._restarts = Counters(page, "worker_restarts_total", None)
+
+    def restarted(self, role: str) -> None:
+        """A process died, and another one takes its seat."""
+        self._restarts.add(role)

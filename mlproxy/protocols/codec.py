@@ -21,7 +21,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
 
 
 class SplitReply(NamedTuple):
-    """A batch's answer, cut into its items; ``prefix`` and ``suffix`` are all that the backend wrote around them."""
+    """A batch's reply, cut into its items; ``prefix`` and ``suffix`` are all that the backend wrote around them."""
 
     prefix: bytes
     items: list[bytes]
@@ -43,7 +43,7 @@ class Codec(Protocol):
         """The instances of one `ParsedRequest`, one by one."""
 
     def split_reply(self, body: bytes) -> SplitReply:
-        """Cut a batch's answer. Raises `BackendContract`."""
+        """Cut a batch's reply. Raises `BackendContract`."""
 
     def render(self, reply: SplitReply, items: Sequence[bytes], bare: bool) -> bytes:
         """The answer of one caller, to whom these ``items`` of ``reply`` belong."""

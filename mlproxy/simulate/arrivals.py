@@ -86,7 +86,7 @@ def from_lines(lines: Sequence[float], step_ns: int, max_per_second: float | Non
 
     Without ``max_per_second`` a line is the number of requests within its step.
     """
-    scale = NS_PER_S / step_ns if max_per_second is None else max_per_second / max(max(lines), 1e-12)
+    scale = NS_PER_S / step_ns if max_per_second is None else max_per_second / max(*lines, 1e-12)
     changes = tuple((index * step_ns, line * scale) for index, line in enumerate(lines))
     return Steps(changes), step_ns * len(lines)
 

@@ -16,10 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import Proxy, running_proxy
 from tests.system.backends import Backend, Exchange, echo
-from tests.system.raw_http import Caller, ConnectionEnded, Response, ask, request
+from tests.system.raw_http import WITHIN_S, Caller, ConnectionEnded, Response, ask, request
 
 TARGET = "/v1/models/m:predict"
-WITHIN_S = 10.0
 SERVICE_S = 0.005
 
 
@@ -51,7 +50,7 @@ def predictions(response: Response) -> list[bytes]:
 
 
 def pid_of(proxy: Proxy, name: str) -> int:
-    """Of the process in a slot."""
+    """Of the process of that name."""
     pids: dict[str, int] = {process["name"]: process["pid"] for process in proxy.status()["processes"]}
     return pids[name]
 

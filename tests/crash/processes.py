@@ -7,7 +7,7 @@ import socket
 import psutil
 
 from bench.processes import Proxy, wait_until
-from tests.crash.callers import WITHIN_S
+from tests.system.raw_http import WITHIN_S
 
 
 def processes(proxy: Proxy) -> dict[str, psutil.Process]:

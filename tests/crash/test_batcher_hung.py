@@ -10,9 +10,7 @@ import psutil
 from bench.processes import running_proxy, wait_until
 from tests.crash.callers import pid_of
 from tests.system.backends import running_backend
-from tests.system.raw_http import Caller, Response, ask, request
-
-WITHIN_S = 10.0
+from tests.system.raw_http import WITHIN_S, Caller, Response, ask, request
 
 
 def test_a_worker_is_not_ready_while_its_batcher_hangs(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from bench.processes import wait_until
 from tests.crash.callers import (
-    WITHIN_S,
     Callers,
     Load,
     counters,
@@ -26,7 +25,7 @@ from tests.crash.callers import (
     total,
 )  # fmt: skip
 from tests.system.backends import Exchange, echo, running_backend
-from tests.system.raw_http import Caller
+from tests.system.raw_http import WITHIN_S, Caller
 
 POISON = b'"poison"'
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from bench.processes import Proxy, wait_until
-from tests.crash.callers import WITHIN_S, pid_of, predict, predictions, proxy_before
+from tests.crash.callers import pid_of, predict, predictions, proxy_before
 from tests.crash.processes import processes
 from tests.system.backends import running_backend
-from tests.system.raw_http import Caller
+from tests.system.raw_http import WITHIN_S, Caller
 from workers.supervisor.supervisor import MAX_START_FAILURES
 
 SAYS_SO = ("cannot accept a worker", "channel refused")

@@ -10,7 +10,6 @@ import psutil
 
 from bench.processes import Proxy, wait_until
 from tests.crash.callers import (
-    WITHIN_S,
     Callers,
     Load,
     kill_batcher,
@@ -23,7 +22,7 @@ from tests.crash.callers import (
 )  # fmt: skip
 from tests.crash.impatient import PATIENCE, running_impatient_proxy
 from tests.system.backends import running_backend
-from tests.system.raw_http import Caller
+from tests.system.raw_http import WITHIN_S, Caller
 
 SILENT = "has not turned its loop for 1.5s"
 

@@ -13,15 +13,15 @@ import pytest
 from bench.processes import wait_until
 from mlproxy.config import Configuration
 from mlproxy.observe import MetricPage, PageLayout
-from workers.supervisor.slot import Slot
+from workers.supervisor.seat import Seat, make_seats
 from workers.supervisor.sockets import bind
-from workers.supervisor.supervisor import ROLES, make_slots
+from workers.supervisor.supervisor import ROLES
 
 WITHIN_S = 10.0
 
 
 @contextmanager
-def slots() -> Iterator[dict[str, Slot]]:
+def seats() -> Iterator[dict[str, Seat]]:
     """Those of a proxy with one worker, empty; nothing is left of them at the end."""
     configuration = Configuration.model_validate({
         "server": {"host": "127.0.0.1", "port": 0, "workers": 1}, "admin": {"port": 0},
@@ -30,15 +30,15 @@ def slots() -> Iterator[dict[str, Slot]]:
     sockets = bind(configuration, 1)
     layout = PageLayout.of(configuration)
     own_page = MetricPage.create(layout, "supervisor")
-    made = make_slots(configuration, sockets, layout, own_page, ROLES)
+    made = make_seats(configuration, sockets, layout, own_page, ROLES)
     try:
-        yield {slot.role: slot for slot in made}
+        yield {seat.role: seat for seat in made}
     finally:
-        for slot in made:
-            if slot.pid is not None:
-                slot.kill()
-                os.waitpid(slot.pid, 0)
-        for page in (own_page, *(slot.page for slot in made)):
+        for seat in made:
+            if seat.pid is not None:
+                seat.kill()
+                os.waitpid(seat.pid, 0)
+        for page in (own_page, *(seat.page for seat in made)):
             page.words.release()
             os.close(page.fd)
         sockets.close()
@@ -55,13 +55,13 @@ def as_the_supervisor() -> Iterator[None]:
 @pytest.mark.usefixtures("as_the_supervisor")
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_that_is_told_to_stop_as_it_starts_stops_cleanly(role: str) -> None:
-    with slots() as by_role:
-        slot = by_role[role]
-        slot.start(time.monotonic_ns())
-        slot.signal(signal.SIGTERM)
-        pid = slot.pid
+    with seats() as by_role:
+        seat = by_role[role]
+        seat.start(time.monotonic_ns())
+        seat.signal(signal.SIGTERM)
+        pid = seat.pid
         assert pid is not None
         assert wait_until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None, WITHIN_S)
         _, status = os.waitpid(pid, 0)
-        slot.ended(status, time.monotonic_ns(), restart=False)
+        seat.ended(status, time.monotonic_ns(), restart=False)
         assert os.waitstatus_to_exitcode(status) == 0

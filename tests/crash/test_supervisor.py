@@ -18,7 +18,6 @@ import pytest
 from bench.processes import PROJECT, Proxy, running_proxy, wait_until
 from mlproxy.config import Configuration
 from tests.crash.callers import (
-    WITHIN_S,
     Callers,
     Load,
     pid_of,
@@ -31,7 +30,7 @@ from tests.crash.callers import (
 )  # fmt: skip
 from tests.crash.processes import alive, ended, processes, refused
 from tests.system.backends import Backend, never, running_backend
-from tests.system.raw_http import Caller
+from tests.system.raw_http import WITHIN_S, Caller
 
 NO_BACKEND = ("--backend", "http://127.0.0.1:9", "--name", "m", "--workers", "1")
 LARGEST_WORKER_PSS_BYTES = 64 * 2**20

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bench.processes import Proxy, wait_until
 from tests.crash.callers import (
-    WITHIN_S,
     counters,
     pid_of,
     predict,
@@ -20,7 +19,7 @@ from tests.crash.callers import (
     total,
 )  # fmt: skip
 from tests.system.backends import running_backend
-from tests.system.raw_http import Caller, ConnectionEnded, Response
+from tests.system.raw_http import WITHIN_S, Caller, ConnectionEnded, Response
 
 #: With two workers, so many connections meet only one of them once in 2**31 runs.
 CONNECTIONS = 32
@@ -37,11 +36,11 @@ def worker_of(response: Response) -> str:
 
 
 def kill_worker(proxy: Proxy, index: int) -> None:
-    """At once, and wait until its successor has the slot."""
-    slot = f"ingress-{index}"
-    pid = pid_of(proxy, slot)
+    """At once, and wait until its successor has its seat."""
+    name = f"ingress-{index}"
+    pid = pid_of(proxy, name)
     os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: pid_of(proxy, slot) != pid, WITHIN_S)
+    assert wait_until(lambda: pid_of(proxy, name) != pid, WITHIN_S)
 
 
 def survives(caller: Caller, instance: bytes) -> bool:

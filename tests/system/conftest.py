@@ -12,6 +12,9 @@ import pytest
 from bench.processes import Proxy, running_proxy
 from tests.system.backends import Backend, running_backend
 
+HEADER_BYTES = 8192
+BODY_BYTES = 8 * 2**20
+
 StartProxy: TypeAlias = Callable[[dict[str, Any]], Proxy]
 
 
@@ -49,3 +52,15 @@ def backend(shared_backend: Backend) -> Iterator[Backend]:
     shared_backend.forget()
     yield shared_backend
     assert shared_backend.defects == []
+
+
+@pytest.fixture(scope="module")
+def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
+    """One endpoint, iris, one call at a time, small limits; a module with other wishes has a `proxy` of its own."""
+    batching = {"policy": "static", "max_size": 64, "max_inflight": 1}
+    return start_proxy({
+        "limits": {"header": HEADER_BYTES, "body": BODY_BYTES, "header_timeout": "1s"},
+        "endpoints": [
+            {"name": "iris", "backend": {"urls": [shared_backend.url], "timeout": "20s"}, "batching": batching}
+        ],
+    })  # fmt: skip

@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 from bench.processes import Proxy, wait_until
 from tests.system.backends import Backend, echo
-from tests.system.raw_http import Caller, Response, ask, read_metric, request
-
-WITHIN_S = 10.0
+from tests.system.raw_http import WITHIN_S, Caller, Response, ask, read_metric, request
 
 
 class Endpoint(NamedTuple):

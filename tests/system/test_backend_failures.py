@@ -12,10 +12,10 @@ from bench.processes import Proxy, wait_until
 from tests.system import backends as scripted
 from tests.system.backends import Backend, Exchange, Script, echo, in_turn, poisoned_by, running_backend
 from tests.system.conftest import StartProxy
-from tests.system.endpoint import WITHIN_S, Endpoint, assert_answer, assert_error
-from tests.system.raw_http import Caller
+from tests.system.endpoint import Endpoint, assert_answer, assert_error
+from tests.system.raw_http import WITHIN_S, Caller
 
-FRESH_ENDPOINTS = 26  #: at least as many as tests that ask for one; each makes the page of metrics longer
+FRESH_ENDPOINTS = 28  #: at least as many as tests that ask for one; each makes the page of metrics longer
 RETRIES = 2
 BATCHING = {"policy": "static", "max_size": 16, "max_inflight": 1}
 
@@ -291,6 +291,22 @@ def test_the_log_names_the_endpoint_the_url_and_the_reason_once(endpoint: Endpoi
     where = f"endpoint={endpoint.name} url={endpoint.backend.url}"
     assert endpoint.proxy.log_text().count(where) == 1
     assert f"warning batcher backend call failed {where} reason='it answered 500'" in endpoint.proxy.log_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [(scripted.without_the_last, "the backend answered 0 items, not 1"),
+     (scripted.status(200, b"oops"), "the backend's reply is not valid JSON: ")],
+    ids=["short", "garbage"],
+)  # fmt: skip
+def test_a_reply_that_answers_nobody_is_told_and_counted_as_a_broken_contract(
+    endpoint: Endpoint, script: Script, reason: str
+) -> None:
+    endpoint.backend.script = script
+    assert_error(endpoint.ask(b"1"), 502, "backend-contract")
+    told = endpoint.proxy.log_text().partition(f"endpoint={endpoint.name} url={endpoint.backend.url} reason=")[2]
+    assert told[1:].startswith(reason)
+    assert endpoint.metric("backend_duration_seconds_count", code="contract") == 1
 
 
 def test_the_log_tells_when_a_backend_that_was_down_is_back(endpoint: Endpoint) -> None:

@@ -13,8 +13,8 @@ import trustme
 from bench.processes import Proxy, wait_until
 from tests.system.backends import Backend, running_backend
 from tests.system.conftest import StartProxy
-from tests.system.endpoint import WITHIN_S, Endpoint, assert_answer, assert_error
-from tests.system.raw_http import ask, request
+from tests.system.endpoint import Endpoint, assert_answer, assert_error
+from tests.system.raw_http import WITHIN_S, ask, request
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,12 @@ import pytest
 from bench.processes import Proxy, wait_until
 from tests.system.backends import Backend
 from tests.system.conftest import StartProxy
-from tests.system.raw_http import Caller, ConnectionEnded, Response, ask, chunked, request
+from tests.system.iris import IRIS, JSON
+from tests.system.raw_http import WITHIN_S, Caller, ConnectionEnded, Response, ask, chunked, request
 
-IRIS = "/v1/models/iris:predict"
 TAGS = "/tags/predict"
 BODY_BYTES = 2**20
 NEIGHBOURS = 4
-WITHIN_S = 10.0
-JSON = "Content-Type: application/json"
 
 
 class Bad(NamedTuple):

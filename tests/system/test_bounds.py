@@ -15,16 +15,15 @@ from bench.processes import Proxy, running_proxy, wait_until
 from tests.crash.callers import pid_of
 from tests.system.backends import Backend
 from tests.system.conftest import StartProxy
-from tests.system.raw_http import Caller, Response, ask, read_metric, request
+from tests.system.iris import IRIS
+from tests.system.raw_http import WITHIN_S, Caller, Response, ask, read_metric, request
 from tests.system.test_memory import pss_bytes
 
-IRIS = "/v1/models/iris:predict"
 MIB = 2**20
 QUEUE_BYTES = 8 * MIB
 CONNECTIONS = 40
 TOLD = 100
 BODY_TIMEOUT_S = 3.0
-WITHIN_S = 10.0
 SHED = 'mlproxy_shed_total{endpoint="iris",reason="worker_full"}'
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,12 +17,11 @@ import pytest
 
 from bench.processes import PROJECT, Proxy, running_proxy
 from tests.system.backends import running_backend
-from tests.system.raw_http import read_metric, request
+from tests.system.raw_http import WITHIN_S, read_metric, request
 
 REQUESTS = 200_000
 CONNECTIONS = 128
 LARGEST_GROWTH_BYTES = 3 * 2**20
-WITHIN_S = 10.0
 BODY = b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
 ONE_REQUEST = request("POST", "/v1/models/m:predict", ["Content-Type: application/json"], BODY)
 
@@ -42,6 +42,14 @@ def model_backend(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{int(stub.stdout.readline())}"
         finally:
             stub.kill()
+
+
+def proxy_before(url: str, folder: Path) -> AbstractContextManager[Proxy]:
+    """With rings that are used to their last byte long before half of the requests: until then their memory grows."""
+    file = folder / "mlproxy.yaml"
+    endpoint = {"name": "m", "backend": {"urls": [url]}, "batching": {"max_inflight": 2}}
+    file.write_text(json.dumps({"server": {"workers": 1, "ring": "1MiB"}, "endpoints": [endpoint]}))
+    return running_proxy("-c", str(file), log=folder / "proxy.log")
 
 
 def pss_bytes(proxy: Proxy, title: str) -> int:
@@ -81,12 +89,8 @@ def drive(connections: Sequence[socket.socket], requests: int) -> None:
 
 @pytest.mark.timeout(180)
 def test_memory_is_flat_over_200_000_requests(tmp_path: Path) -> None:
-    flags = ("--name", "m", "--workers", "1", "--max-inflight", "2")
-    with (
-        model_backend(tmp_path) as url,
-        running_proxy("--backend", url, *flags, log=tmp_path / "proxy.log") as proxy,
-        ExitStack() as stack,
-    ):
+    with model_backend(tmp_path) as url, ExitStack() as stack:
+        proxy = stack.enter_context(proxy_before(url, tmp_path))
         address = urlsplit(proxy.url)
         connections = [
             stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=WITHIN_S))

@@ -16,9 +16,7 @@ import pytest
 from bench.processes import Proxy, wait_until
 from tests.system.backends import Backend, Exchange, running_backend
 from tests.system.conftest import StartProxy
-from tests.system.raw_http import Caller, ConnectionEnded, ask, request
-
-WITHIN_S = 10.0
+from tests.system.raw_http import WITHIN_S, Caller, ConnectionEnded, ask, request
 
 
 @pytest.fixture(scope="module")

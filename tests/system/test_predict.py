@@ -12,16 +12,15 @@ import pytest
 from bench.processes import Proxy, wait_until
 from tests.system.backends import Backend, Gate
 from tests.system.conftest import StartProxy
-from tests.system.raw_http import Caller, Response, ask, read_metric, request
+from tests.system.iris import IRIS
+from tests.system.raw_http import WITHIN_S, Caller, Response, ask, read_metric, request
 
-IRIS = "/v1/models/iris:predict"
 TAGS = "/tags/predict"
 MAX_SIZE = 8
 BUDGETS = ("X-Request-Timeout-Ms: 50", "x-envoy-expected-rq-timeout-ms: 50", "grpc-timeout: 50m")
 QUEUE_INSTANCES = 40
 QUEUE_BYTES = 4 * 2**20
 BODY_BYTES = 2 * 2**20
-WITHIN_S = 10.0
 
 #: Texts that decoding and encoding again would change, or that a careless check refuses.
 EXACT = {

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
-from bench.processes import Proxy, running_proxy, wait_until
+from bench.processes import PROJECT, Proxy, running_proxy, wait_until
+from mlproxy import __version__
 
 WITHIN_S = 20.0
 BACKEND = ("--backend", "http://127.0.0.1:9")
@@ -44,6 +49,26 @@ def test_an_address_of_another_machine_is_one_line(tmp_path: Path) -> None:
     (line,) = lines
     assert code == 1
     assert "error supervisor cannot listen on 192.0.2.1:" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "loaded"),
+    [("mlproxy", "typer"), ("bench.model_server", "uvicorn"), ("bench.demo", "rich")],
+)  # fmt: skip
+def test_ctrl_c_while_a_command_loads_is_no_traceback(tmp_path: Path, command: str, loaded: str) -> None:
+    (tmp_path / f"{loaded}.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-m", command], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=20,
+        check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_who_starts_what_is_said_before_it_takes_its_time(tmp_path: Path) -> None:
+    with running_proxy(*BACKEND, "--workers", "1", log=tmp_path / "proxy.log") as proxy:
+        first = proxy.log_text().splitlines()[0]
+    assert first.endswith(f" info supervisor mlproxy {__version__} starts 1 worker, batcher and admin")
 
 
 def test_what_is_unwise_is_a_warning_and_starts(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from workers.admin.status import EndpointStatus, Status, endpoint_status, status
 
 
 def make_app(configuration: Configuration, pages: Mapping[str, MetricPage]) -> FastAPI:
-    """The application over the pages of every process slot, by slot name."""
+    """The application over the pages of every process, by its name."""
     app = FastAPI(title="MLProxy admin", version=__version__, docs_url=None, redoc_url=None)
     registry = CollectorRegistry(auto_describe=False)
     names = [endpoint.name for endpoint in configuration.endpoints]

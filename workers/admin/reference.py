@@ -63,7 +63,8 @@ def _answer(operation: Mapping[str, Any]) -> str:
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
     about = f"<p>{escape(schema['description'])}</p>" if "description" in schema else ""
     rows = "\n".join(
-        f"<tr><td>{escape(field)}</td><td>{_type(kind)}</td></tr>" for field, kind in schema["properties"].items()
+        f"<tr><td>{escape(field)}</td><td>{_type(kind)}</td><td>{escape(kind.get('description', ''))}</td></tr>"
+        for field, kind in schema["properties"].items()
     )
     return f'<h2 id="{escape(name)}">{escape(name)}</h2>\n{about}\n<table>\n{rows}\n</table>'
 

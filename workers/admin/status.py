@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import psutil
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from mlproxy import __version__
 from mlproxy.config import Configuration
@@ -16,51 +16,53 @@ from mlproxy.units import NS_PER_MS, NS_PER_S
 
 
 class ProcessStatus(BaseModel):
-    """One process slot."""
+    """One process."""
 
     name: str
     pid: int
-    state: str
+    state: str = Field(description="starting, ready, draining, drained, or gone")
     uptime_s: float
-    heartbeat_age_s: float
-    resident_bytes: int | None  #: null: the process is gone
+    heartbeat_age_s: float = Field(description="since its loop last turned")
+    resident_bytes: int | None = Field(description="null: the process is gone")
 
 
 class SloStatus(BaseModel):
     """How the latency objective is being met, since the start."""
 
-    latency_ms: float
-    share_target: float
-    share_met: float | None  #: null: no request yet
-    ok: bool | None
+    latency_ms: float = Field(description="slo.latency")
+    share_target: float = Field(description="slo.share")
+    share_met: float | None = Field(description="of the predictions; null: none yet")
+    ok: bool | None = Field(description="is share_met at least share_target?")
 
 
 class EndpointStatus(BaseModel):
-    """One endpoint. Latencies are estimated from the histogram's buckets."""
+    """One endpoint, since the start."""
 
     name: str
     protocol: str
     route: str
     policy: str
-    backends: dict[str, bool]  #: URL: do connections to it succeed
-    requests: int
-    by_code: dict[str, int]
+    backends: dict[str, bool] = Field(description="by URL: do connections to it succeed?")
+    requests: int = Field(description="predictions answered, whatever their status")
+    by_code: dict[str, int] = Field(description="the same, by HTTP status")
     slo: SloStatus
-    queue_depth: int
-    queue_bytes: int
-    backend_inflight: int
+    queue_depth: int = Field(description="instances that wait now")
+    queue_bytes: int = Field(description="bytes that wait now")
+    backend_inflight: int = Field(description="calls to the backend now")
     backend_calls: int
-    mean_batch_size: float | None
-    latency_ms: dict[str, float | None]
+    mean_batch_size: float | None = Field(description="instances per call; null: no call yet")
+    latency_ms: dict[str, float | None] = Field(
+        description="p50, p95, p99 of all requests, refused ones too; estimated from the histogram's buckets"
+    )
 
 
 class Status(BaseModel):
     """Everything at a glance."""
 
     version: str
-    state: str
+    state: str = Field(description="starting, ready or draining")
     uptime_s: float
-    restarts: dict[str, int]
+    restarts: dict[str, int] = Field(description="by role: dead processes that were replaced")
     processes: list[ProcessStatus]
     endpoints: list[EndpointStatus]
 

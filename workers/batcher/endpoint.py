@@ -92,11 +92,15 @@ class EndpointRuntime:
         self._events.append(event)
         self._wake(self)
 
-    def _backend_done(self, batch: Batch, result: BackendResponse | BackendFailure) -> None:
+    def _backend_done(self, batch: Batch, result: BackendResponse | BackendFailure) -> str | None:
+        """Note how a call ended. Returns what only this side can see is wrong with its reply."""
         self._calls.pop(batch, None)
-        self._note(self._to_event(batch, result))
+        event = self._to_event(batch, result)
+        self._note(event)
+        failure = event.failure
+        return failure.detail if failure is not None and failure.kind == "contract" else None
 
-    def _to_event(self, batch: Batch, result: BackendResponse | BackendFailure) -> Event:
+    def _to_event(self, batch: Batch, result: BackendResponse | BackendFailure) -> Answered | Failed:
         if isinstance(result, BackendFailure):
             return Failed(batch, Failure(result.kind, result.detail))
         if not 200 <= result.status < 300:
@@ -181,13 +185,11 @@ class EndpointRuntime:
         return request.split_items[part.first : part.first + part.count]
 
     def _measure(self, event: Answered | Failed, now_ns: int) -> None:
-        batch = event.batch
-        code = "200"
-        if isinstance(event, Failed):
-            code = str(event.failure.status or event.failure.kind)
+        batch, failure = event.batch, event.failure
+        code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
         if batch.isolating and len(batch.members) == 1:
-            self._metrics.isolated("poison" if isinstance(event, Failed) else "cleared")
+            self._metrics.isolated("cleared" if failure is None else "poison")
 
     def _gauge(self) -> None:
         engine = self.engine

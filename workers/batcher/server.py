@@ -54,6 +54,7 @@ async def serve(launch: Launch) -> None:
     await stop.wait()
     page.set_state(PageState.DRAINING)
     await service.drain()
+    page.set_state(PageState.DRAINED)
     heart.cancel()
     service.close()
     for balancer in balancers:

@@ -1,9 +1,7 @@
 """The worker's end of the channel: what is with the batcher, and what to do when the batcher dies. **Effects.**
 
-Invariant: a cycle that was admitted stays in ``_unanswered``, with its items, until it has been answered or its caller
-has left. So whatever the batcher knew when it died, everything can be sent again. And every byte of a body that this
-worker keeps beyond the read that brought it is in ``_retained_bytes``: coming in, waiting for its turn or its answer,
-or standing in the backlog although its caller has left.
+Invariant: whatever the batcher knew when it died, everything can be sent again, because what was admitted is
+`Retained` until it has been answered; and nothing is sent to a third batcher that two have died with.
 """
 
 from __future__ import annotations
@@ -11,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable
 
 import orjson
 
-from mlproxy.errors import BackendUnavailable, Overloaded, ProxyError, SuspectRequest, error_from_slug
+from mlproxy.errors import BackendUnavailable, ProxyError, SuspectRequest, error_from_slug
 from mlproxy.ipc.channel import Receiver, Sender
 from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind, unpack_answers
 from mlproxy.ipc.rendezvous import offer_channel
 from mlproxy.protocols import ParsedRequest
 from workers.ingress.cycle import PredictCycle
+from workers.ingress.retained import Retained
 
 logger = logging.getLogger("mlproxy.ingress")
 
-#: In flight in this many batcher deaths, a request may be what kills the batcher (DESIGN §4).
+#: In flight in this many batcher deaths, a request may be what kills the batcher.
 SUSPECT_DEATHS = 2
 RECONNECT_PAUSE_S = 0.1
 #: A batcher that took no channel is short of descriptors; asking again at once would be asking all the time.
@@ -45,7 +43,7 @@ class BatcherClient:
         address: str,
         worker: int,
         ring_bytes: int,
-        max_retained_bytes: int,
+        retained: Retained,
         on_answers: Callable[[list[tuple[PredictCycle, bytes]], int, int, int], None],
         on_relay: Callable[[PredictCycle, int, bytes, bytes], None],
         on_error: Callable[[PredictCycle, ProxyError], None],
@@ -54,14 +52,10 @@ class BatcherClient:
         self._address = address
         self._worker = worker
         self._ring_bytes = ring_bytes
-        self._max_retained_bytes = max_retained_bytes
+        self._retained = retained
         self._on_answers = on_answers
         self._on_relay = on_relay
         self._on_error = on_error
-        self._unanswered: dict[int, PredictCycle] = {}
-        self._retained_bytes = 0
-        #: Of callers that left: the end of their request in the backlog, and the bytes to give back once it is there.
-        self._leaving: deque[tuple[int, int]] = deque()
         self._last_id = 0
         self._peer: socket.socket | None = None
         self._requests: Sender | None = None
@@ -71,7 +65,7 @@ class BatcherClient:
         self.ready = False  #: a batcher has welcomed this worker
 
     def __repr__(self) -> str:
-        return f"<BatcherClient {self._worker}: {len(self._unanswered)} unanswered, {self._retained_bytes} bytes>"
+        return f"<BatcherClient {self._worker}{'' if self.ready else ' without a batcher'}, {self._retained!r}>"
 
     # --- requests --------------------------------------------------------------------------------------------
 
@@ -80,46 +74,24 @@ class BatcherClient:
 
         ``size_bytes`` is what ``parsed`` keeps alive: its items may be a view of the whole body.
         """
-        self._retain(cycle, size_bytes + len(parsed.lane_key))
+        retained = self._retained
+        retained.keep(cycle, size_bytes + len(parsed.lane_key))
         self._last_id = ring_id = self._last_id + 1
         cycle.ring_id = ring_id
         cycle.parsed = parsed
-        self._unanswered[ring_id] = cycle
+        retained.unanswered[ring_id] = cycle
         if self._requests is not None:
             self._send(cycle, parsed)
-
-    def hold(self, cycle: PredictCycle) -> None:
-        """Count what has come of a body that cannot be sent yet; `Overloaded` when too many bytes wait already."""
-        self._retain(cycle, cycle.received_bytes)
-
-    def release(self, cycle: PredictCycle) -> None:
-        """The body of ``cycle``, which was not admitted, is dropped."""
-        self._retained_bytes -= cycle.retained_bytes
-        cycle.retained_bytes = 0
-
-    def _retain(self, cycle: PredictCycle, size_bytes: int) -> None:
-        retained_bytes = self._retained_bytes - cycle.retained_bytes + size_bytes
-        if retained_bytes > self._max_retained_bytes:
-            detail = f"{self._retained_bytes} bytes of requests are waiting in this worker"
-            raise Overloaded(detail, retry_after_s=1)
-        self._retained_bytes = retained_bytes
-        cycle.retained_bytes = size_bytes
 
     def cancel(self, cycle: PredictCycle) -> None:
         """The caller of ``cycle`` left."""
         requests, retained_bytes = self._requests, cycle.retained_bytes
-        if self._forget(cycle.ring_id) is None or not cycle.sent or requests is None:
+        if self._retained.forget(cycle.ring_id) is None or not cycle.sent or requests is None:
             return
         requests.send(_pack(0, Kind.CANCEL, 0, 0, 0, 0, cycle.ring_id, 0, 0), b"")
         self._schedule_publish()
         if requests.blocked:  # the body may stand before this record, and is memory until it is in the ring
-            self._retained_bytes += retained_bytes
-            self._leaving.append((requests.backlog_end, retained_bytes))
-
-    def _give_back(self, backlog_start: int) -> None:
-        """What callers left behind and what is in the ring by now is no memory of this process any more."""
-        while self._leaving and self._leaving[0][0] <= backlog_start:
-            self._retained_bytes -= self._leaving.popleft()[1]
+            self._retained.leave_behind(retained_bytes, requests.backlog_end)
 
     def _send(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
         assert self._requests is not None
@@ -145,8 +117,7 @@ class BatcherClient:
         if requests is None:
             return
         requests.publish()
-        if self._leaving:
-            self._give_back(requests.backlog_start)
+        self._retained.give_back(requests.backlog_start)
         if requests.blocked and not self._watching_credit:
             self._watching_credit = True
             self._loop.add_reader(requests.fds.credit, self._credited)
@@ -155,33 +126,25 @@ class BatcherClient:
         requests = self._requests
         assert requests is not None
         requests.take_credit()
-        self._give_back(requests.backlog_start)
+        self._retained.give_back(requests.backlog_start)
         if not requests.blocked:
             self._watching_credit = False
             self._loop.remove_reader(requests.fds.credit)
 
-    # --- replies ---------------------------------------------------------------------------------------------
-
-    def _forget(self, ring_id: int) -> PredictCycle | None:
-        cycle = self._unanswered.pop(ring_id, None)
-        if cycle is not None:
-            self._retained_bytes -= cycle.retained_bytes
-            cycle.retained_bytes = 0
-            cycle.parsed = None
-        return cycle
+    # --- answers ---------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
         assert self._replies is not None
         for (_, kind, status, batch_size, number, dispatched_ns, backend_ns), body in self._replies.receive():
             if kind == Kind.ANSWERS:
-                forget = self._forget
+                forget = self._retained.forget
                 answers = [
                     (cycle, own_body)
                     for ring_id, own_body in unpack_answers(number, body)
                     if (cycle := forget(ring_id)) is not None  # else its caller left while the answer was on its way
                 ]
                 self._on_answers(answers, batch_size, dispatched_ns, backend_ns)
-            elif (cycle := self._forget(number)) is not None:
+            elif (cycle := self._retained.forget(number)) is not None:
                 self._receive_failure(cycle, kind, status, body)
 
     def _receive_failure(self, cycle: PredictCycle, kind: int, status: int, body: bytes) -> None:
@@ -209,7 +172,7 @@ class BatcherClient:
         self._replies = Receiver(offer.replies, REPLY_HEADER)
         self._loop.add_reader(self._peer.fileno(), self._peer_spoke)
         self._loop.add_reader(offer.replies.data, self._receive)
-        for cycle in list(self._unanswered.values()):
+        for cycle in list(self._retained.unanswered.values()):
             assert cycle.parsed is not None
             self._send(cycle, cycle.parsed)
 
@@ -219,7 +182,7 @@ class BatcherClient:
             return
         for fd in (self._peer.fileno(), self._replies.fds.data, self._requests.fds.credit):
             self._loop.remove_reader(fd)
-        self._give_back(self._requests.backlog_end)
+        self._retained.give_back(self._requests.backlog_end)
         self._requests.close()
         self._replies.close()
         self._peer.close()
@@ -246,15 +209,16 @@ class BatcherClient:
         """The batcher ended the connection before its welcome, so it has seen nothing of what was sent."""
         self.close()
         logger.warning("channel refused; offering another in %.1f s", REFUSED_PAUSE_S)
-        for cycle in self._unanswered.values():
+        for cycle in self._retained.unanswered.values():
             cycle.sent = False
         self._loop.call_later(REFUSED_PAUSE_S, self.connect)
 
     def _batcher_died(self) -> None:
         self._receive()  # whole answers that it published before it died
         self.close()
-        logger.warning("batcher lost; unanswered requests go to its successor unanswered=%d", len(self._unanswered))
-        for cycle in [cycle for cycle in self._unanswered.values() if cycle.sent]:
+        unanswered = list(self._retained.unanswered.values())
+        logger.warning("batcher lost; unanswered requests go to its successor unanswered=%d", len(unanswered))
+        for cycle in [cycle for cycle in unanswered if cycle.sent]:
             cycle.sent = False
             cycle.deaths += 1
             if not cycle.route.endpoint.backend.retry.resend_on_crash:
@@ -266,11 +230,11 @@ class BatcherClient:
 
     def give_up(self, error: ProxyError) -> int:
         """Answer everyone who still waits with ``error``; how many these were."""
-        waiting = len(self._unanswered)
-        while self._unanswered:  # an answer may let in what was pipelined behind it
-            self._give_up(next(iter(self._unanswered.values())), error)
+        waiting = len(self._retained.unanswered)
+        while self._retained.unanswered:  # an answer may let in what was pipelined behind it
+            self._give_up(next(iter(self._retained.unanswered.values())), error)
         return waiting
 
     def _give_up(self, cycle: PredictCycle, error: ProxyError) -> None:
-        self._forget(cycle.ring_id)
+        self._retained.forget(cycle.ring_id)
         self._on_error(cycle, error)

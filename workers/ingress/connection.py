@@ -1,4 +1,4 @@
-"""How a connection lives and ends: whose turn it is, answers, refusals, lingering, back-pressure. **Effects.**
+"""How a connection lives and ends: whose turn it is, admission, answers, refusals. **Effects.**
 
 Invariant: every `PredictCycle` that was begun is finished exactly once, or its caller has left; and answers leave in
 the order of their requests.
@@ -7,20 +7,21 @@ the order of their requests.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mlproxy.errors import Overloaded, ProxyError, RequestTimeout
 from workers.ingress import response
 from workers.ingress.cycle import PredictCycle
+from workers.ingress.flow import Flow
 from workers.ingress.phase import Phase, phase_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sized
 
+    from starlette.types import Message, Receive, Scope, Send
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
@@ -28,25 +29,9 @@ if TYPE_CHECKING:
     from workers.ingress.door import Door
 
 
-#: So many callers beyond ``limits.connections`` are told so at once, each for as long as lingering takes; more are
-#: closed without a word, as nginx does with all of them.
+#: So many callers beyond ``limits.connections`` are told so at once, and each keeps its connection until it has been
+#: discarded; more are closed without a word, as nginx does with all of them.
 MOST_TURNED_AWAY = 100
-
-
-class Flow(FlowControl):
-    """Uvicorn's, which reads on only while nothing waits: neither requests behind another, nor answers.
-
-    So one connection holds one read's worth of requests at most, whoever wishes to read: Uvicorn does each time that
-    an application asks whether its caller is still there.
-    """
-
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self._pipeline and not self.write_paused and not self._transport.is_closing():
-            super().resume_reading()
 
 
 class IngressConnection(HttpToolsProtocol):
@@ -62,12 +47,13 @@ class IngressConnection(HttpToolsProtocol):
         self._door = door
         self._serving: RequestResponseCycle | PredictCycle | None = None  # whose turn it is
         self.url = b""
+        self._said_close = False  # before the answer was complete
         self._turned_away = False  # one connection too many: to be told so when it asks for something
         # Read by the watchdog
         self.active_tick = door.tick  # last heard from, or seen to take of its answers
-        self.began_tick = door.tick  # when what comes in began: a request, or what is dropped while lingering
+        self.began_tick = door.tick  # when what comes in began: a request, or what is discarded
         self.in_head = False
-        self.lingering = False
+        self.discarding = False
         # Kept by the watchdog
         self.sent_tick = door.tick  # when the caller last took something of its answers, or owed nothing
         self.unsent_bytes = 0
@@ -79,7 +65,7 @@ class IngressConnection(HttpToolsProtocol):
     @property
     def phase(self) -> Phase:
         """Where it stands."""
-        return phase_of(self.in_head, self.lingering, self.cycle)
+        return phase_of(self.in_head, self.discarding, self.cycle)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -88,24 +74,69 @@ class IngressConnection(HttpToolsProtocol):
         if excess > MOST_TURNED_AWAY:
             transport.abort()
         elif excess > 0:  # answered when it asks: an answer to nothing confuses clients (Go's calls it unsolicited)
-            self._turned_away = self.lingering = True
+            self._turned_away = self.discarding = True
 
-    # --- answers -------------------------------------------------------------------------------------------------
+    # --- one prediction ------------------------------------------------------------------------------------------
 
     def _serve(self, cycle: PredictCycle) -> None:
         """It is this cycle's turn on the connection."""
-        raise NotImplementedError
+        self._serving = cycle
+        if cycle.error is not None:
+            self.fail(cycle, cycle.error)
+        elif cycle.body_complete:
+            self._admit(cycle, cycle.take_body())
+        elif cycle.expects_continue:
+            self.transport.write(response.CONTINUE)
+
+    def _admit(self, cycle: PredictCycle, text: bytes, start: int = 0) -> None:
+        if cycle.response_complete:
+            return
+        try:
+            self._door.admit(cycle, text, start)
+        except ProxyError as error:
+            self.fail(cycle, error)
+
+    def _hold(self, cycle: PredictCycle) -> None:
+        if cycle.error is not None:
+            return
+        try:
+            self._door.hold(cycle)
+        except ProxyError as error:
+            self._fail_early(cycle, error)
+
+    def _fail_early(self, cycle: PredictCycle, error: ProxyError) -> None:
+        """Refuse a request before it can be sent, now or when its turn comes."""
+        cycle.error = error
+        cycle.chunks = []
+        self._door.retained.release(cycle)
+        if cycle is self._serving:
+            self.fail(cycle, error)
+
+    # --- answers -------------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, partial(self._run, cycle, app))
+
+    async def _run(self, cycle: RequestResponseCycle, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application; but an answer that begins before the request is whole says that it is the last one here."""
+
+        async def send_with_end(message: Message) -> None:
+            if message["type"] != "http.response.start" or not cycle.more_body:
+                await send(message)
+                return
+            self._said_close, cycle.keep_alive = True, False
+            await send(message)
+            cycle.keep_alive = True  # Uvicorn would close at once, and a reset overtake the answer
+
+        await app(scope, receive, send_with_end)
 
     def fail(self, cycle: PredictCycle, error: ProxyError) -> None:
         """Answer ``cycle`` with one of the proxy's own errors."""
         if not cycle.body_complete:
             cycle.keep_alive = False
         if cycle.retained_bytes:
-            self._door.client.release(cycle)
+            self._door.retained.release(cycle)
         data = response.error(
             self._door.default_headers, cycle.request_id, error,
             problem_json=cycle.problem_json, keep_alive=cycle.keep_alive,
@@ -122,14 +153,16 @@ class IngressConnection(HttpToolsProtocol):
         elif cycle.body_complete:
             self.transport.close()
         else:
-            self._linger()
+            self._discard_rest()
 
     def on_response_complete(self) -> None:
         """The application has answered."""
         early = cast("RequestResponseCycle", self._serving).more_body
         self._go_on()
         if early and not self.transport.is_closing():
-            self._linger()  # the rest of the body is of no interest, and to wait for it has no bound
+            self._discard_rest()  # the rest of the body is of no interest, and to wait for it has no bound
+        elif self._said_close:
+            self.transport.close()
 
     def _go_on(self) -> None:
         """Without Uvicorn's keep-alive timer: the watchdog closes idle connections, at no cost per request."""
@@ -182,16 +215,16 @@ class IngressConnection(HttpToolsProtocol):
 
     # --- refusals ------------------------------------------------------------------------------------------------
 
-    def _drop(self) -> None:
-        """Something came on a connection that only lingers."""
+    def _discard(self) -> None:
+        """Something came that does not count any more; who was turned away is told so now."""
         if self._turned_away:
             self._turned_away = False
             detail = f"{self._door.max_connections} connections are open, this worker's share of limits.connections"
-            self._answer_and_linger(Overloaded(detail, retry_after_s=1))
+            self._answer_and_discard(Overloaded(detail, retry_after_s=1))
 
     def _refuse_connection(self, error: ProxyError) -> None:
         """What comes is no request, or not all of one: answer it if no earlier one is pending, and close."""
-        if self.lingering or self.transport.is_closing():
+        if self.discarding or self.transport.is_closing():
             return
         broken = self.cycle if self.phase.in_body else None
         if broken is not None and broken is not self._serving:
@@ -205,14 +238,14 @@ class IngressConnection(HttpToolsProtocol):
             # Answers to earlier requests on this connection are due first: let them go out, then close.
             self.cycle = self.pipeline[0][0] if self.pipeline else cast("PredictCycle", self._serving)
             self.cycle.keep_alive = False
-            self.lingering = True
+            self.discarding = True
         else:
-            self._answer_and_linger(error)
+            self._answer_and_discard(error)
 
     def _drop_latest(self) -> None:
         cycle: RequestResponseCycle | PredictCycle = self.pipeline.popleft()[0]
         if isinstance(cycle, PredictCycle):
-            self._door.client.release(cycle)
+            self._door.retained.release(cycle)
 
     def _cut_off(self, cycle: RequestResponseCycle) -> None:
         """To the application this caller has left; a response that has begun cannot be taken back."""
@@ -223,13 +256,13 @@ class IngressConnection(HttpToolsProtocol):
         if cycle.response_started:
             self.transport.abort()
 
-    def _answer_and_linger(self, error: ProxyError) -> None:
+    def _answer_and_discard(self, error: ProxyError) -> None:
         request_id = self._door.new_request_id()
         data = response.error(self._door.default_headers, request_id, error, problem_json=False, keep_alive=False)
         self.transport.write(data)
         method, path = self._request_line()
         self._door.log(self.client, method, path, error.status, len(data), time.monotonic_ns(), request_id)
-        self._linger()
+        self._discard_rest()
 
     def _request_line(self) -> tuple[str, str]:
         """Method and path of what comes in, as far as they are known. (The parser has the method when it has a URL.)"""
@@ -237,9 +270,9 @@ class IngressConnection(HttpToolsProtocol):
             return "-", "-"
         return self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
 
-    def _linger(self) -> None:
-        """Half-close, and drop what still comes: closing at once would reset the connection under the answer."""
-        self.lingering = True
+    def _discard_rest(self) -> None:
+        """Half-close, and discard what still comes: closing at once would reset the connection under the answer."""
+        self.discarding = True
         self.began_tick = self._door.tick
         self.flow.resume_reading()
         if self.transport.can_write_eof():

@@ -16,6 +16,7 @@ from mlproxy.observe import IngressMetrics, MetricPage, access_line
 from mlproxy.units import NS_PER_S
 from workers.ingress import response
 from workers.ingress.batcher_client import BatcherClient
+from workers.ingress.retained import Retained
 from workers.ingress.routes import RouteTable
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class Door:
         self.default_headers = b""  #: Uvicorn's (the date) as lines: joined once per second, not once per response
         #: An id for a caller that brought none. Random per process, then counted: no random number per request.
         self.new_request_id = map((os.urandom(8).hex().encode() + b"%016x").__mod__, count(1)).__next__
+        self.retained = Retained(configuration.limits.queue_bytes // workers)
         self.client = BatcherClient(
             loop,
             address=rendezvous,
             worker=worker,
             ring_bytes=configuration.server.ring_bytes,
-            max_retained_bytes=configuration.limits.queue_bytes // workers,
+            retained=self.retained,
             on_answers=self._on_answers,
             on_relay=self._on_relay,
             on_error=self._on_error,
@@ -93,7 +95,7 @@ class Door:
         """A body is not whole, or not in turn: keep what came of it. Raises the error that refuses it."""
         cycle.gather()
         try:
-            self.client.hold(cycle)
+            self.retained.hold(cycle)
         except Overloaded:
             self._metrics[cycle.route.index].shed()
             raise
@@ -108,7 +110,7 @@ class Door:
         if cycle.ring_id:
             self.client.cancel(cycle)
         else:
-            self.client.release(cycle)
+            self.retained.release(cycle)
 
     def answered(self, cycle: PredictCycle, status: int, size_bytes: int) -> None:
         """``cycle`` has its response: count it, and log it if asked."""

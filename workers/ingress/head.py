@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from mlproxy.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
+from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
 
 if TYPE_CHECKING:
     from workers.ingress.cycle import PredictCycle
     from workers.ingress.routes import Route
 
-#: Left out when a head that offers an upgrade is read again as plain HTTP/1.1.
-UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings", b"connection"})
+_UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings", b"connection"})
 
 #: What JSON travels as, `curl -d` and callers that say nothing about it included (TF-Serving takes those too).
 _JSON_TYPES = frozenset({
@@ -55,7 +54,7 @@ def read(cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_b
     if content_type not in _JSON_TYPES:
         _check_type(content_type)
     if size_bytes > max_body_bytes:
-        raise too_large(max_body_bytes)
+        raise body_too_large(max_body_bytes)
 
 
 def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
@@ -129,9 +128,22 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     return KnownHead(data[:size_bytes], len(data), cycle.route)
 
 
-def too_large(max_body_bytes: int) -> BodyTooLarge:
+def without_upgrade(start: bytes, headers: Sequence[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+    """A head that offers an upgrade, written again as plain HTTP/1.1; ``start`` is its first line."""
+    lines = [start, *(b": ".join(header) for header in headers if header[0] not in _UPGRADE_HEADERS)]
+    if not keep_alive:
+        lines.append(b"connection: close")
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def body_too_large(max_body_bytes: int) -> BodyTooLarge:
     """The refusal of a body beyond the limit."""
     return BodyTooLarge(f"the body exceeds limits.body ({format_size(max_body_bytes)})")
+
+
+def head_too_large(max_header_bytes: int) -> HeaderTooLarge:
+    """The refusal of a head beyond the limit."""
+    return HeaderTooLarge(f"the head exceeds limits.header ({format_size(max_header_bytes)})")
 
 
 def _check_type(content_type: bytes) -> None:

@@ -26,7 +26,7 @@ from mlproxy.errors import (
     MethodNotAllowed,
     ProxyError,
 )  # fmt: skip
-from mlproxy.units import NS_PER_S
+from mlproxy.units import NS_PER_S, format_duration
 from workers.ingress import head, hop
 from workers.ingress.door import OUT_OF_TIME
 from workers.ingress.response import error_body, error_headers
@@ -147,17 +147,15 @@ class PassThrough:
         try:
             if await self._relay(route, exchange):
                 await exchange.finish()
-        except httpx.TimeoutException as error:
-            _give_up(BackendTimeout(f"the backend did not answer in time: {error!r}"), exchange)
         except httpx.HTTPError as error:
-            _give_up(BackendUnavailable(f"the backend call failed: {error!r}"), exchange)
+            _give_up(error_of(error, route.endpoint.backend), exchange)
         except asyncio.CancelledError:  # Uvicorn cancels what is not done when the time to drain is over
             if not self._door.draining:
                 raise
             _give_up(Draining(OUT_OF_TIME, retry_after_s=1), exchange)
 
     async def _relay(self, route: Route, exchange: Exchange) -> bool:
-        """The backend's answer, as it comes. False when the caller left; the call is broken off at once then.
+        """The backend's reply, as it comes. False when the caller left; the call is broken off at once then.
 
         Uvicorn says nothing when it sends to a caller that has left, so a stream without an end would go on for ever.
         """
@@ -200,6 +198,21 @@ class PassThrough:
         if transport is None:
             transport = self._clients[route.index] = _make_transport(route.endpoint.backend)
         return transport
+
+
+def error_of(error: httpx.HTTPError, backend: Backend) -> ProxyError:
+    """What httpx's ``error`` is for a caller: the same status, and nearly the same words, as for a prediction."""
+    match error:
+        case httpx.ConnectTimeout():
+            return BackendUnavailable(
+                f"cannot connect to the backend within {format_duration(backend.connect_timeout_ns)}"
+            )
+        case httpx.TimeoutException():
+            return BackendTimeout(f"the backend did not answer within {format_duration(backend.timeout_ns)}")
+        case httpx.ConnectError():
+            return BackendUnavailable(f"cannot connect to the backend: {error}")
+        case _:
+            return BackendUnavailable(f"the backend call failed: {str(error) or type(error).__name__}")
 
 
 def _make_transport(backend: Backend) -> httpx.AsyncHTTPTransport:

@@ -1,8 +1,8 @@
 """Where a connection stands: what the words of its state mean together. **Pure.**
 
 The words themselves are few and each has one writer, because they are on the hot path and because Uvicorn reads some
-of them: ``in_head`` (the parser is between a message's first byte and the end of its head), ``lingering`` (nothing that
-still comes counts), ``cycle`` (the latest request, whether it is being served or waits behind others).
+of them: ``in_head`` (the parser is between a message's first byte and the end of its head), ``discarding`` (nothing
+that still comes counts), ``cycle`` (the latest request, whether it is being served or waits behind others).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Phase(Enum):
     PREDICTION_BODY = "in the body of a prediction"  #: the caller's
     PASSING_BODY = "in a body that passes through"  #: the caller's
     ANSWERING = "answering"  #: this side's
-    LINGERING = "lingering"  #: nobody's: what comes is dropped until the connection is closed
+    DISCARDING = "discarding"  #: nobody's: what comes is thrown away until the connection is closed
 
     @property
     def in_body(self) -> bool:
@@ -34,14 +34,14 @@ class Phase(Enum):
 
 # Bound once: to look up a member of an Enum costs 72 ns in Python 3.11, a global 6, and every connection is asked once
 # per second.
-_IDLE, _HEAD, _PREDICTION_BODY, _PASSING_BODY, _ANSWERING, _LINGERING = Phase
+_IDLE, _HEAD, _PREDICTION_BODY, _PASSING_BODY, _ANSWERING, _DISCARDING = Phase
 
 
-def phase_of(in_head: bool, lingering: bool, cycle: RequestResponseCycle | PredictCycle | None) -> Phase:
+def phase_of(in_head: bool, discarding: bool, cycle: RequestResponseCycle | PredictCycle | None) -> Phase:
     """The phase that these words say."""
     if cycle is None or cycle.response_complete:
-        return _LINGERING if lingering else _HEAD if in_head else _IDLE
-    if lingering:
+        return _DISCARDING if discarding else _HEAD if in_head else _IDLE
+    if discarding:
         return _ANSWERING  # an earlier request, of which something is due
     if in_head:
         return _HEAD

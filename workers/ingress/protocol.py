@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from mlproxy.errors import BadRequest, HeaderTooLarge, MethodNotAllowed, ProxyError
-from mlproxy.units import format_size
-from workers.ingress import head, response
+from mlproxy.errors import BadRequest, MethodNotAllowed, ProxyError
+from workers.ingress import head
 from workers.ingress.connection import IngressConnection
 from workers.ingress.cycle import PredictCycle
 
@@ -54,8 +53,8 @@ class IngressProtocol(IngressConnection):
 
     def data_received(self, data: bytes) -> None:
         self.active_tick = self._door.tick
-        if self.lingering:
-            self._drop()
+        if self.discarding:
+            self._discard()
             return
         known = self._known_head
         if known is not None and known.begins(data) and self.cycle.response_complete:
@@ -72,22 +71,29 @@ class IngressProtocol(IngressConnection):
         else:
             cycle = self.cycle
             if self.in_head:
-                self._head_bytes += 0 if self._read_ends_request else len(data)
-                if self._head_bytes > self._max_header_bytes:
-                    self._refuse_head()
-            elif isinstance(cycle, PredictCycle) and cycle.body_complete:
-                if not self._read_ends_request:
-                    self._hear_nothing()
-                elif cycle.plain_head:
+                self._bound_head(len(data))
+            elif isinstance(cycle, PredictCycle) and cycle.body_complete and self._read_ends_request:
+                if cycle.plain_head:
                     self._known_head = head.known_head(cycle, data)
             elif self.phase.in_body:
-                self._barren_bytes += len(data)
-                if self._barren_bytes > self._max_header_bytes + READ_BYTES:
-                    self._refuse_head()
-                elif isinstance(cycle, PredictCycle):
-                    self._hold(cycle)
+                self._bound_body(len(data))
             elif not self._read_ends_request:
                 self._hear_nothing()
+
+    def _bound_head(self, read_bytes: int) -> None:
+        """A head that goes on is refused at its bound, not at its end."""
+        if not self._read_ends_request:
+            self._head_bytes += read_bytes
+        if self._head_bytes > self._max_header_bytes:
+            self._refuse_head()
+
+    def _bound_body(self, read_bytes: int) -> None:
+        """A body that goes on counts as it comes, and so does what comes in its place: chunk extensions, trailers."""
+        self._barren_bytes += read_bytes
+        if self._barren_bytes > self._max_header_bytes + READ_BYTES:
+            self._refuse_head()
+        elif isinstance(self.cycle, PredictCycle):
+            self._hold(self.cycle)
 
     def _hear_nothing(self) -> None:
         """Line ends between two requests: allowed (RFC 9112 §2.2), but who sends only those is idle."""
@@ -155,7 +161,7 @@ class IngressProtocol(IngressConnection):
 
     def on_body(self, body: bytes) -> None:
         self._barren_bytes = 0
-        if self.lingering:
+        if self.discarding:
             return
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):
@@ -163,13 +169,13 @@ class IngressProtocol(IngressConnection):
         elif not cycle.response_complete and cycle.error is None:
             cycle.received_bytes += len(body)
             if cycle.received_bytes > self._max_body_bytes:
-                self._fail_early(cycle, head.too_large(self._max_body_bytes))
+                self._fail_early(cycle, head.body_too_large(self._max_body_bytes))
             else:
                 cycle.chunks.append(body)
 
     def on_message_complete(self) -> None:
         self._read_ends_request = True
-        if self._upgrading or self.lingering:
+        if self._upgrading or self.discarding:
             return
         cycle = self.cycle
         if not isinstance(cycle, PredictCycle):
@@ -180,42 +186,6 @@ class IngressProtocol(IngressConnection):
             self._admit(cycle, cycle.take_body())
         else:
             self._hold(cycle)
-
-    # --- one prediction ------------------------------------------------------------------------------------------
-
-    def _serve(self, cycle: PredictCycle) -> None:
-        """It is this cycle's turn on the connection."""
-        self._serving = cycle
-        if cycle.error is not None:
-            self.fail(cycle, cycle.error)
-        elif cycle.body_complete:
-            self._admit(cycle, cycle.take_body())
-        elif cycle.expects_continue:
-            self.transport.write(response.CONTINUE)
-
-    def _admit(self, cycle: PredictCycle, text: bytes, start: int = 0) -> None:
-        if cycle.response_complete:
-            return
-        try:
-            self._door.admit(cycle, text, start)
-        except ProxyError as error:
-            self.fail(cycle, error)
-
-    def _hold(self, cycle: PredictCycle) -> None:
-        if cycle.error is not None:
-            return
-        try:
-            self._door.hold(cycle)
-        except ProxyError as error:
-            self._fail_early(cycle, error)
-
-    def _fail_early(self, cycle: PredictCycle, error: ProxyError) -> None:
-        """Refuse a request before it can be sent, now or when its turn comes."""
-        cycle.error = error
-        cycle.chunks = []
-        self._door.client.release(cycle)
-        if cycle is self._serving:
-            self.fail(cycle, error)
 
     # --- everything else -----------------------------------------------------------------------------------------
 
@@ -238,14 +208,11 @@ class IngressProtocol(IngressConnection):
         if self._head_bytes + self._read_bytes > self._max_header_bytes:  # also true of a long read of many requests
             size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size_bytes > self._max_header_bytes:
-                raise self._head_too_large()
+                raise head.head_too_large(self._max_header_bytes)
         self._head_bytes = 0  # from here on it counts trailers
 
     def _refuse_head(self) -> None:
-        self._refuse_connection(self._head_too_large())
-
-    def _head_too_large(self) -> HeaderTooLarge:
-        return HeaderTooLarge(f"the head exceeds limits.header ({format_size(self._max_header_bytes)})")
+        self._refuse_connection(head.head_too_large(self._max_header_bytes))
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Serve a request that offers ``Upgrade`` (h2c, from Java's client) as plain HTTP/1.1, as RFC 9110 §7.8 allows.
@@ -257,10 +224,7 @@ class IngressProtocol(IngressConnection):
         if method == b"CONNECT":
             self._refuse_connection(MethodNotAllowed("CONNECT is not served here"))
             return
-        version = self.parser.get_http_version().encode()
-        lines = [method + b" " + self.url + b" HTTP/" + version]
-        lines += [b": ".join(header) for header in self.headers if header[0] not in head.UPGRADE_HEADERS]
-        if not self.parser.should_keep_alive():
-            lines.append(b"connection: close")
+        start = b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())
+        plain = head.without_upgrade(start, self.headers, keep_alive=self.parser.should_keep_alive())
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join([*lines, b"", rest]))
+        self.data_received(plain + rest)

@@ -134,4 +134,7 @@ async def serve(launch: Launch) -> int:
         watchdog.stop()
         unanswered = await _dismiss(door, server.server_state)
         door.client.close()
-    return 1 if unanswered else 0
+    if unanswered:
+        return 1
+    server.page.set_state(PageState.DRAINED)
+    return 0

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 #: Longer than the idle time of the gateways in front (Envoy, the Knative activator: 60 s and 90 s pools re-dial on a
 #: clean close), so that it is rarely this side that closes under a request already on its way. nginx's default.
 KEEP_ALIVE_S = 75
-#: How long a refused caller may go on sending what will be dropped (nginx's ``lingering_timeout``).
-LINGER_S = 5
-#: And how long in all, if it never pauses (nginx's ``lingering_time``).
-LONGEST_LINGER_S = 30
+#: How long a refused caller may pause before its connection is closed (nginx's ``lingering_timeout``).
+DISCARD_S = 5
+#: And how long it may go on sending what is discarded, if it never pauses (nginx's ``lingering_time``).
+LONGEST_DISCARD_S = 30
 #: A caller that takes nothing of its answer for this long is gone (nginx's ``send_timeout``).
 SEND_TIMEOUT_S = 60
 
 # Bound once, as in `workers.ingress.phase`.
-_IDLE, _HEAD, _PREDICTION_BODY, _PASSING_BODY, _ANSWERING, _LINGERING = Phase
+_IDLE, _HEAD, _PREDICTION_BODY, _PASSING_BODY, _ANSWERING, _DISCARDING = Phase
 
 
 class Watchdog:
@@ -64,8 +64,8 @@ class Watchdog:
         if phase is _IDLE:
             if tick - connection.active_tick > KEEP_ALIVE_S and not connection.unsent_bytes:
                 connection.transport.close()
-        elif phase is _LINGERING:
-            over = tick - connection.active_tick > LINGER_S or tick - connection.began_tick > LONGEST_LINGER_S
+        elif phase is _DISCARDING:
+            over = tick - connection.active_tick > DISCARD_S or tick - connection.began_tick > LONGEST_DISCARD_S
             if over and not connection.unsent_bytes:
                 connection.transport.close()
         elif phase is not _ANSWERING:

@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 
 import setproctitle
 
+from mlproxy import __version__
 from mlproxy.config import Configuration, advice
-from mlproxy.observe import MetricPage, PageLayout, PageState, configure_logging
+from mlproxy.observe import MetricPage, PageLayout, PageState, SupervisorMetrics, configure_logging
 from mlproxy.units import NS_PER_MS, NS_PER_S, format_duration
-from workers.launch import Launch
 from workers.supervisor.cpu_quota import worker_count
 from workers.supervisor.descriptors import raise_descriptor_limit
 from workers.supervisor.liveness import Liveness, Patience, Verdict
-from workers.supervisor.slot import Slot, how_it_ended
+from workers.supervisor.seat import Seat, how_it_ended, make_seats
 from workers.supervisor.sockets import Sockets, bind
 
 logger = logging.getLogger("mlproxy.supervisor")
@@ -54,6 +54,8 @@ def run(
     except OSError as error:
         logger.error("%s", error.strerror)
         return 1
+    workers = len(sockets.data)
+    logger.info("mlproxy %s starts %d worker%s, batcher and admin", __version__, workers, "" if workers == 1 else "s")
     supervisor = Supervisor(configuration, sockets, roles, patience)
     try:
         return supervisor.run()
@@ -68,33 +70,8 @@ def workers_of(configuration: Configuration) -> int:
     return min(worker_count(), configuration.most_workers) if workers == "auto" else workers
 
 
-def make_slots(
-    configuration: Configuration, sockets: Sockets, layout: PageLayout, own_page: MetricPage, roles: Mapping[str, str]
-) -> list[Slot]:
-    """A slot per process: the batcher, the ingress workers, admin."""
-    workers = len(sockets.data)
-    names = [("batcher", 0), *(("ingress", index) for index in range(workers)), ("admin", 0)]
-    pages = {name: MetricPage.create(layout, f"{name[0]}-{name[1]}") for name in names}
-    labels = {name: f"{name[0]}-{name[1]}" if name[0] == "ingress" else name[0] for name in names}
-    page_fds = {"supervisor": own_page.fd} | {labels[name]: page.fd for name, page in pages.items()}
-    seen_by = {"admin": page_fds, "ingress": {"batcher": page_fds["batcher"]}, "batcher": {}}
-    listeners = {"batcher": [sockets.rendezvous], "ingress": sockets.data, "admin": [sockets.admin]}
-    return [
-        Slot(
-            Launch(
-                role=role, index=index, workers=workers, configuration=configuration, supervisor_pid=os.getpid(),
-                rendezvous=sockets.rendezvous_name, listen_fd=listeners[role][index].fileno(),
-                page_fd=pages[role, index].fd, page_fds=seen_by[role],
-            ),
-            pages[role, index],
-            roles[role],
-        )
-        for role, index in names
-    ]  # fmt: skip
-
-
 class Supervisor:
-    """Keeps every slot filled, until asked to empty them."""
+    """Keeps every seat filled, until asked to empty them."""
 
     def __init__(
         self, configuration: Configuration, sockets: Sockets, roles: Mapping[str, str], patience: Patience
@@ -103,9 +80,8 @@ class Supervisor:
         self._sockets = sockets
         layout = PageLayout.of(configuration)
         self._page = MetricPage.create(layout, "supervisor")
-        self._restarts = layout.offset("worker_restarts_total")
-        self._slots = make_slots(configuration, sockets, layout, self._page, roles)
-        self._roles = list(roles)
+        self._metrics = SupervisorMetrics(self._page)
+        self._seats = make_seats(configuration, sockets, layout, self._page, roles)
         self._announced = False
         self._liveness = Liveness(patience)
         self._stages: list[str] = []  # of the drain still to come
@@ -114,7 +90,7 @@ class Supervisor:
         self._ending = False  # nothing is started any more
 
     def __repr__(self) -> str:
-        return f"<Supervisor {'draining' if self._draining else 'serving'}, {self._slots!r}>"
+        return f"<Supervisor {'draining' if self._draining else 'serving'}, {self._seats!r}>"
 
     @property
     def _draining(self) -> bool:
@@ -138,9 +114,9 @@ class Supervisor:
     def kill_all(self) -> None:
         """Leave nobody behind."""
         self._ending = True
-        for slot in self._slots:
-            slot.signal(signal.SIGKILL)
-        while any(slot.pid for slot in self._slots):
+        for seat in self._seats:
+            seat.signal(signal.SIGKILL)
+        while any(seat.pid for seat in self._seats):
             self._reap(block=True)
 
     # --- what happens ----------------------------------------------------------------------------------------
@@ -169,63 +145,63 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            for slot in self._slots:
-                if slot.pid == pid:
-                    self._slot_ended(slot, status)
+            for seat in self._seats:
+                if seat.pid == pid:
+                    self._seat_ended(seat, status)
             block = False
 
-    def _slot_ended(self, slot: Slot, status: int) -> None:
+    def _seat_ended(self, seat: Seat, status: int) -> None:
         # Workers that still finish their requests need a batcher.
-        needed = not self._draining or (slot.role == "batcher" and self._stages[:1] == ["ingress"])
+        needed = not self._draining or (seat.role == "batcher" and self._stages[:1] == ["ingress"])
         restart = needed and not self._ending
-        served = slot.was_ready or slot.ready
-        slot.ended(status, time.monotonic_ns(), restart=restart)
-        if self._draining and not self._ending and slot.role == "ingress" and served and status:
+        served = seat.was_ready or seat.ready
+        seat.ended(status, time.monotonic_ns(), restart=restart)
+        if self._draining and not self._ending and seat.role == "ingress" and served and status:
             self._clean = False  # its callers were cut off, or told that time was over
-            logger.warning("%s %s while draining", slot.name, how_it_ended(status))
+            logger.warning("%s %s while draining", seat.name, how_it_ended(status))
         if restart:
-            self._page.words[self._restarts + self._roles.index(slot.role)] += 1
+            self._metrics.restarted(seat.role)
 
     def _hopeless(self) -> bool:
-        for slot in self._slots:
-            if slot.start_failures >= MAX_START_FAILURES:
-                logger.error("%s failed to start %d times in a row; giving up", slot.name, slot.start_failures)
+        for seat in self._seats:
+            if seat.start_failures >= MAX_START_FAILURES:
+                logger.error("%s failed to start %d times in a row; giving up", seat.name, seat.start_failures)
                 return True
         return False
 
     # --- what is due -----------------------------------------------------------------------------------------
 
     def _start_due(self, now_ns: int) -> None:
-        for slot in self._slots:
-            if slot.due_ns is not None and slot.due_ns <= now_ns:
-                slot.start(now_ns)
+        for seat in self._seats:
+            if seat.due_ns is not None and seat.due_ns <= now_ns:
+                seat.start(now_ns)
 
     def _look(self, now_ns: int) -> None:
         self._liveness.look(now_ns)
-        for slot in self._slots:
-            if slot.note_ready() and self._announced:
-                logger.info("%s is ready again pid=%d", slot.name, slot.pid)
+        for seat in self._seats:
+            if seat.note_ready() and self._announced:
+                logger.info("%s is ready again pid=%d", seat.name, seat.pid)
             if not self._draining:  # whose end has its own time-out
-                self._check(slot)
-        if not (self._announced or self._draining) and all(slot.ready for slot in self._slots):
+                self._check(seat)
+        if not (self._announced or self._draining) and all(seat.ready for seat in self._seats):
             self._announced = True
             self._page.set_state(PageState.READY)
             self._announce()
 
-    def _check(self, slot: Slot) -> None:
+    def _check(self, seat: Seat) -> None:
         patience = self._liveness.patience
-        if slot.ready:
-            verdict, late_ns = self._liveness.judge_ready(slot.name, slot.page.heartbeat_ns), patience.hung_ns
-        elif slot.pid is not None:
-            verdict, late_ns = self._liveness.judge_starting(slot.started_ns), patience.start_ns
+        if seat.ready:
+            verdict, late_ns = self._liveness.judge_ready(seat.name, seat.page.heartbeat_ns), patience.hung_ns
+        elif seat.pid is not None:
+            verdict, late_ns = self._liveness.judge_starting(seat.started_ns), patience.start_ns
         else:
             return
         match verdict:
             case Verdict.SILENT:
-                logger.warning("%s has not turned its loop for %s", slot.name, format_duration(patience.silent_ns))
+                logger.warning("%s has not turned its loop for %s", seat.name, format_duration(patience.silent_ns))
             case Verdict.HUNG:
-                logger.error("%s hangs: not a turn of its loop in %s; killing it", slot.name, format_duration(late_ns))
-                slot.kill()
+                logger.error("%s hangs: not a turn of its loop in %s; killing it", seat.name, format_duration(late_ns))
+                seat.kill()
 
     def _announce(self) -> None:
         workers = len(self._sockets.data)
@@ -240,8 +216,8 @@ class Supervisor:
             )  # fmt: skip
 
     def _pause_ns(self, now_ns: int) -> int:
-        settled = self._announced and not self._draining and all(slot.ready for slot in self._slots)
-        due = [slot.due_ns for slot in self._slots if slot.due_ns is not None]
+        settled = self._announced and not self._draining and all(seat.ready for seat in self._seats)
+        due = [seat.due_ns for seat in self._seats if seat.due_ns is not None]
         return max(0, min([_QUIET_LOOK_NS if settled else _LOOK_NS, *(due_ns - now_ns for due_ns in due)]))
 
     # --- the clean stop --------------------------------------------------------------------------------------
@@ -255,24 +231,25 @@ class Supervisor:
         self._signal_stage()
 
     def _signal_stage(self) -> None:
-        for slot in self._of_stage():
-            slot.signal(signal.SIGTERM)
+        for seat in self._of_stage():
+            seat.signal(signal.SIGTERM)
 
-    def _of_stage(self) -> Sequence[Slot]:
-        return [slot for slot in self._slots if slot.role == self._stages[0]]
+    def _of_stage(self) -> Sequence[Seat]:
+        return [seat for seat in self._seats if seat.role == self._stages[0]]
 
     def _drain_step(self, now_ns: int) -> bool:
-        """Go on to the next stage when one is empty; True when all are."""
+        """Go on to the next stage when one has nothing left to do; True when everybody is gone."""
         assert self._drain_until_ns is not None
         if now_ns >= self._drain_until_ns:
-            remaining = [slot.name for slot in self._slots if slot.pid]
+            remaining = [seat.name for seat in self._seats if seat.pid]
             if remaining:
                 logger.error("not drained in time, killing: %s", ", ".join(remaining))
-                self._clean = self._clean and remaining == ["admin"]  # nobody waits for an answer of admin's
+                # Who has answered everybody only exits, which takes long on a loaded machine; for admin nobody waits.
+                self._clean = self._clean and not any(seat.busy for seat in self._seats if seat.role != "admin")
                 self.kill_all()
             return True
-        while self._stages and not any(slot.pid for slot in self._of_stage()):
+        while self._stages and not any(seat.busy for seat in self._of_stage()):
             self._stages.pop(0)
             if self._stages:
                 self._signal_stage()
-        return not self._stages
+        return not (self._stages or any(seat.pid for seat in self._seats))

@@ -47,7 +47,7 @@ def test_the_page_names_every_route_and_what_it_answers(app: FastAPI) -> None:
         for operation in operations.values():
             assert path in answer.text
             assert operation["summary"] in answer.text
-    for text in ("EndpointStatus", "heartbeat_age_s", "text/html", "list of <a"):
+    for text in ("<td>instances that wait now</td>", "EndpointStatus", "heartbeat_age_s", "text/html", "list of <a"):
         assert text in answer.text
 
 

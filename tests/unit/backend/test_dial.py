@@ -75,7 +75,8 @@ async def dial_a_name_of(*places: Place, within_s: float = 10) -> Place:
                 with await dial(loop, "several.example", 80) as connection:
                     place: Place = connection.getpeername()
         finally:
-            await asyncio.sleep(0.01)  # what was cancelled ends
+            cancelled = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*cancelled, return_exceptions=True)
     return place
 
 

@@ -258,7 +258,7 @@ def test_values_that_clash_are_told_beside_values_that_are_broken(loading: Loadi
     assert loading.problems(text) == [
         "limits.body: ${BODY} is not set in the environment; set it or write ${BODY:-default}",
         "server.workers: must be a whole number from 1 to 256 or auto, such as 2, not 'many'",
-        "endpoints[0].slo.share: must be a number above 0 below 1, such as 0.99, not 2",
+        "endpoints[0].slo.share: must be a number above 0 and below 1, such as 0.99, not 2",
         "endpoints[1].backend.tls.ca_file: /no/such/file cannot be read: No such file or directory",
         "server.port and admin.port are both 9000",
         "endpoints[0] and endpoints[1] have the same name a",

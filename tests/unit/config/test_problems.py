@@ -133,7 +133,7 @@ def test_a_finding_inside_a_broken_list_does_not_also_call_the_list_too_short() 
 def test_a_value_of_another_type_is_told_as_its_writer_wrote_it_and_with_one_that_would_do() -> None:
     assert endpoint_problems(slo={"share": 2}, backend={"urls": "http://a"}) == [
         "endpoints[0].backend.urls: must be a list of text, such as [http://127.0.0.1:9000], not 'http://a'",
-        "endpoints[0].slo.share: must be a number above 0 below 1, such as 0.99, not 2",
+        "endpoints[0].slo.share: must be a number above 0 and below 1, such as 0.99, not 2",
     ]
     assert problems({**GOOD, "logging": {"access": "on"}}) == ["logging.access: must be true or false, not 'on'"]
     assert problems({**GOOD, "server": {"port": True}})[0].endswith("such as 8080, not true")

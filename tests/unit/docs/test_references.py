@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from docs import references
-from mlproxy.config import Configuration
+from mlproxy.config import Configuration, advice, load_configuration
 from mlproxy.config.keys import keys_of
 from mlproxy.config.sources import environment_variables
-from mlproxy.observe import MetricPage, PageLayout
+from mlproxy.observe import METRICS, MetricPage, PageLayout
 from mlproxy.observe.prometheus import PageCollector
 
 
@@ -53,7 +54,7 @@ def test_every_key_has_a_kind_and_a_meaning() -> None:
         ("server.ring", "size from 64KiB to 1GiB", "8MiB"),
         ("server.workers", "whole number from 1 to 256 or `auto`", "auto"),
         ("logging.access", "`true` or `false`", "false"),
-        ("endpoints[].slo.share", "number above 0 below 1", "0.99"),
+        ("endpoints[].slo.share", "number above 0 and below 1", "0.99"),
         ("endpoints[].backend.urls", "list of text", "required"),
         ("endpoints[].batching.policy", "`slo`, `aimd`, `static` or `none`", "slo"),
         ("endpoints[].batching.max_linger", "duration or `null`", "null"),
@@ -62,6 +63,24 @@ def test_every_key_has_a_kind_and_a_meaning() -> None:
 def test_units_bounds_and_defaults_are_told_as_people_write_them(path: str, kind: str, default: str) -> None:
     key = next(key for key in keys_of(Configuration) if key.path == path)
     assert (key.kind, key.default) == (kind, default)
+
+
+def test_the_example_can_be_pasted(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(authority))
+    file = tmp_path / "mlproxy.yaml"
+    file.write_text(references.EXAMPLE.replace("/etc/mlproxy/ca.pem", str(authority)))
+    configuration = load_configuration(file, {}, {})
+    for endpoint in configuration.endpoints:
+        assert f"POST {endpoint.predict_path}\n" in references.EXAMPLE
+    assert list(advice(configuration)) == []
+
+
+def test_the_values_of_labels_that_are_explained_are_those_that_there_are() -> None:
+    by_name = {metric.name: metric for metric in METRICS}
+    for name, meanings in references.LABEL_VALUES.items():
+        words = [value for value in by_name[name].values if not value.isdigit()]
+        assert list(meanings) == words
 
 
 def test_every_environment_variable_is_listed() -> None:

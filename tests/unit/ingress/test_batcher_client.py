@@ -15,6 +15,7 @@ from mlproxy.ipc.records import REQUEST_HEADER
 from mlproxy.protocols import ParsedRequest
 from workers.ingress.batcher_client import BatcherClient
 from workers.ingress.cycle import PredictCycle
+from workers.ingress.retained import Retained
 from workers.ingress.routes import RouteTable
 
 RING_BYTES = 65536
@@ -49,10 +50,11 @@ class World:
 
     def __init__(self) -> None:
         self.loop = Loop()
+        self.retained = Retained(MAX_RETAINED_BYTES)
         unexpected = cast(Callable[..., None], None)
         self.client = BatcherClient(
             cast(asyncio.AbstractEventLoop, self.loop), address="", worker=0, ring_bytes=RING_BYTES,
-            max_retained_bytes=MAX_RETAINED_BYTES, on_answers=unexpected, on_relay=unexpected, on_error=unexpected,
+            retained=self.retained, on_answers=unexpected, on_relay=unexpected, on_error=unexpected,
         )  # fmt: skip
         fds = DirectionFds.create("test", RING_BYTES)
         self.client._requests = Sender(fds, REQUEST_HEADER)
@@ -74,10 +76,10 @@ class World:
         cycle = self.cycle()
         cycle.received_bytes = BODY_BYTES
         try:
-            self.client.hold(cycle)
+            self.retained.hold(cycle)
         except Overloaded:
             return False
-        self.client.release(cycle)
+        self.retained.release(cycle)
         return True
 
 
@@ -110,7 +112,7 @@ def test_the_bytes_of_a_caller_that_left_are_given_back_at_once_when_nothing_wai
         world.loop.turn()
         world.batcher.receive()
     world.client.cancel(cycle)
-    assert "0 bytes" in repr(world.client)
+    assert world.retained.size_bytes == 0
 
 
 def test_the_backlog_of_a_batcher_that_died_is_no_memory_any_more(world: World) -> None:
@@ -118,8 +120,8 @@ def test_the_backlog_of_a_batcher_that_died_is_no_memory_any_more(world: World) 
     for cycle in cycles:
         world.client.cancel(cycle)
     assert not world.has_room
-    world.client._give_back(cast(Sender, world.client._requests).backlog_end)  # as `close` does
-    assert "0 unanswered, 0 bytes" in repr(world.client)
+    world.retained.give_back(cast(Sender, world.client._requests).backlog_end)  # as `close` does
+    assert repr(world.client) == "<BatcherClient 0 without a batcher, <Retained 0 unanswered, 0 bytes>>"
 
 
 def test_bodies_that_come_in_share_the_bound_with_those_that_wait(world: World) -> None:
@@ -127,19 +129,19 @@ def test_bodies_that_come_in_share_the_bound_with_those_that_wait(world: World) 
         world.admit()
     coming = world.cycle()
     for coming.received_bytes in (10_000, 25_000, 39_999):
-        world.client.hold(coming)
+        world.retained.hold(coming)
     other = world.cycle()
     other.received_bytes = 2
     with pytest.raises(Overloaded) as refusal:
-        world.client.hold(other)
+        world.retained.hold(other)
     assert refusal.value.retry_after_s == 1
-    world.client.release(coming)
-    world.client.hold(other)
+    world.retained.release(coming)
+    world.retained.hold(other)
 
 
 def test_a_body_that_came_in_is_not_counted_twice_when_it_is_admitted(world: World) -> None:
     cycle = world.cycle()
     cycle.received_bytes = MAX_RETAINED_BYTES
-    world.client.hold(cycle)
+    world.retained.hold(cycle)
     world.client.admit(cycle, ParsedRequest(b"x", 1, b"key", False), MAX_RETAINED_BYTES - 3)
-    assert f"1 unanswered, {MAX_RETAINED_BYTES} bytes" in repr(world.client)
+    assert (len(world.retained.unanswered), world.retained.size_bytes) == (1, MAX_RETAINED_BYTES)

@@ -26,7 +26,7 @@ ANSWERED, REFUSED = (prediction(body_complete=whole, response_complete=True) for
 
 
 @pytest.mark.parametrize(
-    ("in_head", "lingering", "cycle", "phase"),
+    ("in_head", "discarding", "cycle", "phase"),
     [
         (False, False, None, Phase.IDLE),
         (False, False, ANSWERED, Phase.IDLE),
@@ -39,15 +39,15 @@ ANSWERED, REFUSED = (prediction(body_complete=whole, response_complete=True) for
         (False, False, passing(more_body=True), Phase.PASSING_BODY),
         (False, False, WHOLE, Phase.ANSWERING),
         (False, False, passing(more_body=False), Phase.ANSWERING),
-        (False, True, None, Phase.LINGERING),
-        (True, True, ANSWERED, Phase.LINGERING),
-        (False, True, REFUSED, Phase.LINGERING),
+        (False, True, None, Phase.DISCARDING),
+        (True, True, ANSWERED, Phase.DISCARDING),
+        (False, True, REFUSED, Phase.DISCARDING),
         (False, True, WHOLE, Phase.ANSWERING),  # an earlier request's answer is still due
         (True, True, COMING, Phase.ANSWERING),
     ],
 )
-def test_the_words_mean_one_phase(in_head: bool, lingering: bool, cycle: Any, phase: Phase) -> None:
-    assert phase_of(in_head, lingering, cycle) is phase
+def test_the_words_mean_one_phase(in_head: bool, discarding: bool, cycle: Any, phase: Phase) -> None:
+    assert phase_of(in_head, discarding, cycle) is phase
 
 
 def test_a_body_is_one_whichever_way_it_goes() -> None:

@@ -73,6 +73,12 @@ class World:
         connection.connection_made(cast(Any, transport))
         return connection, transport
 
+    def finish_turns(self, count: int = 5) -> None:
+        """Whatever is ready runs."""
+        for _ in range(count):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
     def close(self) -> None:
         self.page.words.release()
         os.close(self.page.fd)
@@ -165,3 +171,24 @@ def test_reading_goes_on_only_when_neither_requests_nor_answers_wait(world: Worl
     assert transport.reading is False
     connection.resume_writing()
     assert transport.reading is True
+
+
+def test_an_answer_that_begins_before_the_body_is_whole_says_that_it_is_the_last_and_is(world: World) -> None:
+    whole = asyncio.Event()
+
+    async def answers_early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await whole.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    connection, transport = world.connect()
+    connection.app = answers_early
+    connection.data_received(b"PUT /other HTTP/1.1\r\nHost: proxy\r\nContent-Length: 3\r\n\r\na")
+    world.finish_turns()
+    assert b"connection: close\r\n" in transport.written
+    connection.data_received(b"bc")
+    whole.set()
+    assert not transport.closing
+    world.finish_turns()
+    assert transport.written.endswith(b"\r\n\r\nok")
+    assert transport.closing

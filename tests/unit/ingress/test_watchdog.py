@@ -12,7 +12,7 @@ import pytest
 
 from mlproxy.units import NS_PER_MS, NS_PER_S
 from workers.ingress.phase import Phase
-from workers.ingress.watchdog import KEEP_ALIVE_S, LINGER_S, LONGEST_LINGER_S, SEND_TIMEOUT_S, Watchdog
+from workers.ingress.watchdog import DISCARD_S, KEEP_ALIVE_S, LONGEST_DISCARD_S, SEND_TIMEOUT_S, Watchdog
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -179,9 +179,9 @@ def test_a_request_that_trickles_is_late_whatever_of_earlier_answers_is_still_un
 
 
 def test_a_refused_caller_that_never_pauses_is_closed_nevertheless() -> None:
-    connection = Connection(phase=Phase.LINGERING)
+    connection = Connection(phase=Phase.DISCARDING)
     world = World(connection)
-    for second in range(1, LONGEST_LINGER_S + 1):
+    for second in range(1, LONGEST_DISCARD_S + 1):
         connection.active_tick = world.door.tick
         assert world.seconds_until_ended(connection, most=1) is None, second
     assert world.seconds_until_ended(connection, most=1) == (1, "closed")
@@ -200,15 +200,15 @@ def test_a_header_timeout_is_rounded_up_to_whole_seconds(timeout_ns: int, second
 
 
 def test_a_refused_caller_may_go_on_sending_for_a_short_while() -> None:
-    connection = Connection(phase=Phase.LINGERING)
-    assert World(connection).seconds_until_ended(connection) == (LINGER_S + 1, "closed")
+    connection = Connection(phase=Phase.DISCARDING)
+    assert World(connection).seconds_until_ended(connection) == (DISCARD_S + 1, "closed")
 
 
 def test_a_refused_connection_stays_for_the_answers_that_are_still_due() -> None:
     connection = Connection(phase=Phase.ANSWERING)
     world = World(connection)
-    assert world.seconds_until_ended(connection, most=10 * LINGER_S) is None
-    connection.phase = Phase.LINGERING
+    assert world.seconds_until_ended(connection, most=10 * DISCARD_S) is None
+    connection.phase = Phase.DISCARDING
     assert world.seconds_until_ended(connection) == (1, "closed")
 
 

@@ -10,7 +10,16 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlproxy.config import Configuration
-from mlproxy.observe import METRICS, PROCESS_METRICS, BatcherMetrics, IngressMetrics, MetricPage, PageLayout, PageState
+from mlproxy.observe import (
+    METRICS,
+    PROCESS_METRICS,
+    BatcherMetrics,
+    IngressMetrics,
+    MetricPage,
+    PageLayout,
+    PageState,
+    SupervisorMetrics,
+)  # fmt: skip
 from mlproxy.observe.page import WORD_BYTES
 from mlproxy.observe.prometheus import PageCollector
 from mlproxy.observe.reading import PageSum
@@ -114,7 +123,7 @@ def test_counters_go_on_where_a_killed_predecessor_stopped_and_gauges_start_anew
     batcher.gauges(5, 600, 2)
     batcher.healthy(1, True)
 
-    successor = MetricPage(page.fd, LAYOUT)  # maps the same memory, as the next process of the slot does
+    successor = MetricPage(page.fd, LAYOUT)  # maps the same memory, as the successor does
     successor.begin(2)
     IngressMetrics(successor, 0, 500 * MS).answered(200, [3 * MS])
     BatcherMetrics(successor, 0).dispatched("full", 4)
@@ -292,7 +301,9 @@ def test_a_status_that_never_occurred_is_not_shown(make_page: MakePage) -> None:
 def test_restarts_come_from_the_supervisors_page(make_page: MakePage) -> None:
     page = make_page("supervisor")
     roles = PROCESS_METRICS[0].values
-    page.words[LAYOUT.offset("worker_restarts_total") + roles.index("batcher")] = 3
+    counted = SupervisorMetrics(page)
+    for _ in range(3):
+        counted.restarted("batcher")
     samples = scrape({"supervisor": page, "batcher": make_page("batcher")})
     assert {role: value(samples, "worker_restarts_total", role=role) for role in roles} == {
         "ingress": 0, "batcher": 3, "admin": 0,
