@@ -26,7 +26,7 @@ try:
     from rich.table import Table
 
     from bench.iris import measurements, train
-    from bench.load import Load, Result
+    from bench.load import Load, Result, poisson_ns
     from bench.open_loop import OpenLoop, allow_many_connections
     from bench.processes import START_WITHIN_S, ModelServer, Process, ProcessFailed, Proxy
     from mlproxy.units import NS_PER_MS
@@ -157,7 +157,7 @@ async def _drive(url: str, seconds: float, progress: Progress, bar: TaskID) -> R
     """Every policy gets the same flowers at the same instants."""
     bodies = [orjson.dumps({"instances": [flower]}) for flower in measurements().tolist()]
     generator = OpenLoop(
-        Load(url=url, bodies=bodies, rate_per_s=RATE_PER_S, duration_s=seconds, answer_within_s=ANSWER_WITHIN_S)
+        Load(url=url, bodies=bodies, due_ns=poisson_ns(RATE_PER_S, seconds), answer_within_s=ANSWER_WITHIN_S)
     )
     async with asyncio.TaskGroup() as group:
         display = group.create_task(_display(generator.result, progress, bar))
