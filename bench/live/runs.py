@@ -30,8 +30,8 @@ class Run(NamedTuple):
 async def run_each(scenarios: Mapping[str, Scenario], console: Console, answer_within_s: float) -> dict[str, Run]:
     """Every scenario, by its title."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24),
-        TextColumn("{task.fields[pods]:>3} pods, {task.fields[answered]:,} of {task.fields[due]:,} answered"),
+        TextColumn("{task.description}"), BarColumn(bar_width=14),
+        TextColumn("pods {task.fields[pods]:>2}, {task.fields[answered]:,} of {task.fields[due]:,} answered"),
         TimeRemainingColumn(),
     )  # fmt: skip
     progress = Progress(*columns, console=console, refresh_per_second=_DRAWN_PER_S, disable=not console.is_terminal)
@@ -51,16 +51,22 @@ async def _run(emulation: Emulation, progress: Progress, bar: TaskID) -> Run:
         display = group.create_task(_display(emulation, progress, bar))
         report = await emulation.run()
         display.cancel()
+    _update(emulation, progress, bar)
     late_ms = np.percentile(emulation.late_ns or [0], (50, 99)) / NS_PER_MS
     return Run(report, emulation.result, (float(late_ms[0]), float(late_ms[1])))
 
 
 async def _display(emulation: Emulation, progress: Progress, bar: TaskID) -> None:
-    while True:
-        if emulation.elapsed_ns is not None:
-            progress.start_task(bar)
-            progress.update(
-                bar, completed=emulation.elapsed_ns / NS_PER_S, pods=emulation.cluster.fleet.ready_level.now,
-                answered=emulation.result.answered, due=emulation.result.due,
-            )  # fmt: skip
+    while emulation.elapsed_ns is None:
         await asyncio.sleep(1 / _DRAWN_PER_S)
+    progress.start_task(bar)
+    while True:
+        _update(emulation, progress, bar)
+        await asyncio.sleep(1 / _DRAWN_PER_S)
+
+
+def _update(emulation: Emulation, progress: Progress, bar: TaskID) -> None:
+    progress.update(
+        bar, completed=(emulation.elapsed_ns or 0) / NS_PER_S, pods=emulation.cluster.fleet.ready_level.now,
+        answered=emulation.result.answered, due=emulation.result.due,
+    )  # fmt: skip
