@@ -36,6 +36,8 @@ except KeyboardInterrupt:  # these take a good part of a second: Ctrl-C is as li
 
 #: Four times what one pod can do with a call for every request (24/s), half of what it can do with batches of twenty.
 RATE_PER_S = 100.0
+#: Of traffic for each policy: long enough for the first pods to come, since they take 2 to 5.
+SECONDS = 8.0
 SLO_MS = 500
 MODEL = Affine(a_ms=40.0, b_ms=1.0, sigma=0.1)
 CLUSTER = ClusterSettings(max_pods=10)
@@ -69,7 +71,7 @@ class Outcome:
     later: Report
 
 
-def main(seconds: float = 8.0) -> int:
+def main(seconds: float = SECONDS) -> int:
     """Show it, with ``seconds`` of traffic for each policy. 128 and the signal's number after a signal."""
     console = Console()
     allow_many_connections()
@@ -181,5 +183,5 @@ def _milliseconds(latency_ms: float | None) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.demo", description="See what batching saves.")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of traffic for each policy [8]")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of traffic for each policy [{SECONDS:g}]")
     sys.exit(main(parser.parse_args().seconds))

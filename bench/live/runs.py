@@ -57,11 +57,10 @@ async def _run(emulation: Emulation, progress: Progress, bar: TaskID) -> Run:
 
 
 async def _display(emulation: Emulation, progress: Progress, bar: TaskID) -> None:
-    while emulation.elapsed_ns is None:
-        await asyncio.sleep(1 / _DRAWN_PER_S)
-    progress.start_task(bar)
     while True:
-        _update(emulation, progress, bar)
+        if emulation.elapsed_ns is not None:
+            progress.start_task(bar)  # which it does once
+            _update(emulation, progress, bar)
         await asyncio.sleep(1 / _DRAWN_PER_S)
 
 
