@@ -11,7 +11,7 @@ help: ## This list
 
 dev: $(READY) ## The project and its tools in .venv
 
-demo: $(READY) ## A model server, the proxy and traffic on this machine: see what batching does
+demo: $(READY) ## The proxy, an emulated Knative and traffic on this machine: see what batching saves
 	@$(BIN)/python -m bench.demo
 
 model: $(READY) ## A model server on port 9000 to try the proxy with

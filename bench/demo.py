@@ -1,9 +1,10 @@
-"""See what batching does: a model server, the proxy in front of it, and the same traffic twice. **Effects.**
+"""See what batching saves: the same traffic twice, through the proxy, to a model on an emulated Knative. **Effects.**
 
-First every request is a call of its own (`policy: none`), then requests that wait share a call (`policy: static`).
-Whatever ends the demo, no process of it stays behind.
+First every request is a call of its own (`policy: none`), then requests share calls as the objective allows
+(`policy: slo`). The proxy, the callers and HTTP are real; pods and autoscaler are `bench.live`'s. Whatever ends the
+demo, no process of it stays behind.
 
-    python -m bench.demo [--seconds 9]
+    python -m bench.demo [--seconds 8]
 """
 
 from __future__ import annotations
@@ -15,32 +16,35 @@ INTERRUPTED = "Interrupted: every process of the demo has ended."
 try:
     import argparse
     import asyncio
-    import signal
-    from collections.abc import Awaitable
     from dataclasses import dataclass
 
-    import orjson
     import uvloop
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Table
 
-    from bench.iris import measurements, train
-    from bench.load import Load, Result
-    from bench.open_loop import OpenLoop, allow_many_connections
-    from bench.processes import START_WITHIN_S, ModelServer, Process, ProcessFailed, Proxy
-    from mlproxy.units import NS_PER_MS
+    from bench.live.runs import Run, run_each
+    from bench.open_loop import allow_many_connections
+    from bench.processes import ProcessFailed
+    from bench.signals import Interrupted, until_signalled
+    from mlproxy.simulate import ClusterSettings, Report, Scenario, proxy_for, simulate
+    from mlproxy.simulate.arrivals import Poisson
+    from mlproxy.simulate.profiles import Affine
+    from mlproxy.units import NS_PER_MS, NS_PER_S
 except KeyboardInterrupt:  # these take a good part of a second: Ctrl-C is as likely here as anywhere
     print(INTERRUPTED)
     sys.exit(130)
 
-#: What one call at a time of 41 ms cannot carry (24/s), and calls of seven instances can.
-RATE_PER_S = 150.0
+#: Four times what one pod can do with a call for every request (24/s), half of what it can do with batches of twenty.
+RATE_PER_S = 100.0
+#: Of traffic for each policy: long enough for the first pods to come, since they take 2 to 5.
+SECONDS = 8.0
 SLO_MS = 500
+MODEL = Affine(a_ms=40.0, b_ms=1.0, sigma=0.1)
+CLUSTER = ClusterSettings(max_pods=10)
 #: How long to wait for what is still queued after the last request was due: whatever is left has missed the objective.
 ANSWER_WITHIN_S = 1.0
-STOP_WITHIN_S = 5.0
-_PREDICT = "/v1/models/iris:predict"
+#: What comes after the burst is simulated, without the first two minutes: Knative looks back one.
+LATER_NS, LATER_WARMUP_NS = 300 * NS_PER_S, 120 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,150 +53,75 @@ class Policy:
 
     title: str
     name: str
-    flags: tuple[str, ...] = ()
+    pays_for_proxy: bool  #: it needs one, so a pod for it is on the bill
+
+    def __str__(self) -> str:
+        return f"{self.title} (policy: {self.name})"
 
 
-POLICIES = (
-    Policy("one by one", "none"),
-    Policy("batched", "static", ("--max-size", "64")),
-)
+POLICIES = (Policy("one by one", "none", pays_for_proxy=False), Policy("batched", "slo", pays_for_proxy=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one policy made of the traffic, seen by the callers and by the backend."""
+    """What one policy made of the traffic: of a burst, live, and of what comes after it, simulated."""
 
     policy: Policy
-    result: Result
-    mean_batch_size: float
-    backend_calls: int
+    run: Run
+    later: Report
 
 
-def main(seconds: float = 9.0) -> int:
-    """Show it, with ``seconds`` of traffic for each policy. 130 after Ctrl-C."""
+def main(seconds: float = SECONDS) -> int:
+    """Show it, with ``seconds`` of traffic for each policy. 128 and the signal's number after a signal."""
     console = Console()
     allow_many_connections()
+    scenarios = {str(policy): scenario(policy, int(seconds * NS_PER_S)) for policy in POLICIES}
+    console.print(_INTRODUCTION, highlight=False)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_until_signalled(_show(console, seconds), console))
+            runs = runner.run(until_signalled(run_each(scenarios, console, ANSWER_WITHIN_S)))
+        outcomes = [Outcome(policy=policy, run=runs[str(policy)], later=_later(policy)) for policy in POLICIES]
+    except Interrupted as interrupted:
+        console.print(INTERRUPTED)
+        return interrupted.exit_code
     except KeyboardInterrupt:  # before or after the loop that handles signals
-        print(INTERRUPTED)
+        console.print(INTERRUPTED)
         return 130
     except ProcessFailed as failure:
         print(failure, file=sys.stderr)
         return 1
-
-
-async def _until_signalled(work: Awaitable[None], console: Console) -> int:
-    """Cancel ``work`` on the first SIGINT or SIGTERM and let it clean up; the ones after that change nothing."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(work)
-    caught: list[int] = []
-
-    def stop(number: int) -> None:
-        caught.append(number)
-        if len(caught) == 1:
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not caught:
-            raise
-        console.print(INTERRUPTED)
-        return 128 + caught[0]
+    console.print(_table(outcomes), _HOW_TO_READ, _HOW_TO_GO_ON, sep="\n", highlight=False, soft_wrap=True)
     return 0
 
 
-async def _show(console: Console, seconds: float) -> None:
-    console.print(_INTRODUCTION.format(accuracy=train().accuracy()), highlight=False)
-    model = ModelServer()
-    try:
-        await _ready(model)
-        outcomes = await _measure_all(model, console, seconds)
-    finally:
-        model.stop(STOP_WITHIN_S)
-    console.print(_table(outcomes), _HOW_TO_READ, _HOW_TO_GO_ON, sep="\n", highlight=False, soft_wrap=True)
-
-
-async def _measure_all(model: ModelServer, console: Console, seconds: float) -> list[Outcome]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[answered]} of {task.fields[due]} answered"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bars = [
-            progress.add_task(f"{policy.title} (policy: {policy.name})", total=seconds, start=False, answered=0, due=0)
-            for policy in POLICIES
-        ]
-        return [
-            await _measure(policy, model, seconds, progress, bar) for policy, bar in zip(POLICIES, bars, strict=True)
-        ]
-
-
-async def _measure(policy: Policy, model: ModelServer, seconds: float, progress: Progress, bar: TaskID) -> Outcome:
-    """Start a proxy with ``policy``, drive it, ask it what it did."""
-    proxy = Proxy(
-        "--backend", model.url, "--name", "iris", "--slo", f"{SLO_MS}ms", "--policy", policy.name, *policy.flags,
-        "--max-inflight", "1", "--workers", "1",
-    )  # fmt: skip
-    try:
-        await _ready(proxy)
-        progress.start_task(bar)
-        result = await _drive(proxy.url + _PREDICT, seconds, progress, bar)
-        endpoint = proxy.status()["endpoints"][0]
-    finally:
-        proxy.stop(STOP_WITHIN_S)
-    return Outcome(
-        policy=policy, result=result, mean_batch_size=endpoint["mean_batch_size"] or 0.0,
-        backend_calls=endpoint["backend_calls"],
+def scenario(policy: Policy, duration_ns: int, warmup_ns: int = 0) -> Scenario:
+    """The same callers, model and cluster for every policy."""
+    return Scenario(
+        trace=Poisson(RATE_PER_S), profile=MODEL, proxy=proxy_for(policy.name, slo=f"{SLO_MS}ms", cluster=CLUSTER),
+        cluster=CLUSTER, duration_ns=duration_ns, warmup_ns=warmup_ns,
     )  # fmt: skip
 
 
-async def _drive(url: str, seconds: float, progress: Progress, bar: TaskID) -> Result:
-    """Every policy gets the same flowers at the same instants."""
-    bodies = [orjson.dumps({"instances": [flower]}) for flower in measurements().tolist()]
-    generator = OpenLoop(
-        Load(url=url, bodies=bodies, rate_per_s=RATE_PER_S, duration_s=seconds, answer_within_s=ANSWER_WITHIN_S)
-    )
-    async with asyncio.TaskGroup() as group:
-        display = group.create_task(_display(generator.result, progress, bar))
-        result = await generator.run()
-        display.cancel()
-    progress.update(bar, completed=seconds, answered=result.answered, due=result.due)
-    return result
-
-
-async def _display(result: Result, progress: Progress, bar: TaskID) -> None:
-    while True:
-        await asyncio.sleep(0.1)
-        progress.update(bar, completed=progress.tasks[bar].elapsed, answered=result.answered, due=result.due)
-
-
-async def _ready(process: Process) -> None:
-    try:
-        async with asyncio.timeout(START_WITHIN_S):
-            while not process.ready():  # noqa: ASYNC110 - another process sets no Event
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise process.failure(f"was not ready within {START_WITHIN_S:g} s") from None
+def _later(policy: Policy) -> Report:
+    return simulate(scenario(policy, LATER_NS, LATER_WARMUP_NS)).report
 
 
 _INTRODUCTION = f"""\
-A real model server (softmax regression on iris, {{accuracy:.0%}} right) serves one
-call at a time, in 40 ms + 1 ms per instance: 24 calls a second. The callers:
-{RATE_PER_S:.0f} requests a second at random instants, one flower each. Their objective
-(SLO): an answer within {SLO_MS} ms.
+A model on Knative, which is emulated on this machine: a pod serves one call at a
+time, in {MODEL.a_ms:.0f} ms + {MODEL.b_ms:.0f} ms per instance; it takes 2 to 5 s to start; there is one to
+begin with, and Knative's autoscaler may have {CLUSTER.max_pods}. The proxy, HTTP and the callers
+are real: {RATE_PER_S:.0f} requests a second at random instants, one instance each. Their
+objective (SLO): an answer within {SLO_MS} ms.
 """
 
 _HOW_TO_READ = f"""
 Latency counts from the instant a request was due, over all requests. A run
 stops waiting {ANSWER_WITHIN_S:g} s after the last one: what is unanswered then has missed the
 SLO, and "no answer" stands where a percentile falls on such a request.
+
+"Later" is what this burst settles to: minutes of the same traffic, simulated with
+the proxy's own engine. Costs are Cloud Run's for pods of 1 CPU and 1 GiB, with one
+pod more for the proxy where it batches.
 """
 
 _HOW_TO_GO_ON = """\
@@ -202,7 +131,11 @@ Go on, each in a terminal of its own:
   .venv/bin/mlproxy serve --backend http://127.0.0.1:9000 --name iris --slo 200ms --max-inflight 1
   curl http://127.0.0.1:8080/v1/models/iris:predict -d '{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
 
-Put your own model server in place of the first line. README.md tells the rest.
+Put your own model server in place of the first line. What your traffic would cost:
+
+  .venv/bin/mlproxy simulate --trace mmpp:20,100,30,8 --profile affine:40,1,0.1 --compare none,aimd,slo
+
+README.md tells the rest.
 """
 
 
@@ -214,22 +147,33 @@ def _table(outcomes: list[Outcome]) -> Table:
         table.add_column(f"{outcome.policy.title}\n(policy: {outcome.policy.name})", justify="right")
     columns = [figures(outcome) for outcome in outcomes]
     for row in columns[0]:
-        table.add_row(row, *(column[row] for column in columns))
+        table.add_row(row, *(column[row] for column in columns), end_section=row == _LAST_LIVE_ROW)
     return table
+
+
+_LAST_LIVE_ROW = "cost of the burst"
 
 
 def figures(outcome: Outcome) -> dict[str, str]:
     """A column of the table, by the names of its rows. The README shows some of them."""
-    result = outcome.result
+    report, result, _ = outcome.run
+    later, hours = outcome.later, (LATER_NS - LATER_WARMUP_NS) / NS_PER_S / 3600
     return {
         "requests sent": f"{result.due:,}",
-        "answered": f"{result.answered:,}",
         "requests/s served": f"{result.answered_per_s:.0f}",
         **{f"p{percent}": _milliseconds(result.percentile_ms(percent)) for percent in (50, 95, 99)},
         f"SLO met (within {SLO_MS} ms)": f"{result.share_within(SLO_MS * NS_PER_MS):.1%}",
-        "mean batch size": f"{outcome.mean_batch_size:.1f}",
-        "backend calls": f"{outcome.backend_calls:,}",
+        "mean batch size": f"{report.mean_batch:.1f}",
+        "backend calls": f"{report.backend_calls:,}",
+        "pods, at most": f"{report.max_ready_pods}",
+        _LAST_LIVE_ROW: f"${_cost_usd(outcome.policy, report):.4f}",
+        "later: pods": f"{later.mean_ready_pods:.1f}",
+        "later: cost of an hour": f"${_cost_usd(outcome.policy, later) / hours:.2f}",
     }
+
+
+def _cost_usd(policy: Policy, report: Report) -> float:
+    return report.cost_usd_with_proxy if policy.pays_for_proxy else report.cost_usd
 
 
 def _milliseconds(latency_ms: float | None) -> str:
@@ -237,6 +181,6 @@ def _milliseconds(latency_ms: float | None) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.demo", description="See what batching does.")
-    parser.add_argument("--seconds", type=float, default=9.0, help="of traffic for each policy [9]")
+    parser = argparse.ArgumentParser(prog="python -m bench.demo", description="See what batching saves.")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of traffic for each policy [{SECONDS:g}]")
     sys.exit(main(parser.parse_args().seconds))

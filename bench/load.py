@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from mlproxy.simulate.arrivals import Poisson, arrivals_ns
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 #: Why a request failed, beside the status codes of answers that were not 2xx.
@@ -17,17 +20,23 @@ NO_ANSWER_IN_TIME = "no answer in time"
 NOT_SENT = "not sent: too many outstanding"
 
 
+def poisson_ns(rate_per_s: float, duration_s: float, seed: int = 1) -> list[int]:
+    """When requests are due that come at random instants, ``rate_per_s`` on average."""
+    due_ns: list[int] = arrivals_ns(
+        Poisson(rate_per_s), int(duration_s * NS_PER_S), np.random.default_rng(seed)
+    ).tolist()
+    return due_ns
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """What to send. Bodies are taken in turn."""
 
     url: str
     bodies: Sequence[bytes]
-    rate_per_s: float
-    duration_s: float
+    due_ns: Sequence[int]  #: from the start, in order
     answer_within_s: float = 5.0  #: how long to wait for answers after the last request was due
     max_outstanding: int = 4096  #: one connection each
-    seed: int = 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +47,7 @@ class Result:
     sent: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     latencies_ns: list[int] = field(default_factory=list)  #: of the answered ones (2xx), from the instant they were due
+    answered_numbers: list[int] = field(default_factory=list)  #: whose latencies these are: 0 was due first
     elapsed_ns: int = 0  #: from the start to the last answer, or to when the waiting ended
 
     @property

@@ -1,8 +1,9 @@
 """An open-loop HTTP load: requests leave when they are due, whether or not earlier ones were answered. **Effects.**
 
-Arrivals are Poisson at a given rate, from a seed. **Latency counts from the instant a request was due**, not from when
-it could be sent, so a server that stalls is charged for everybody who would have come meanwhile (Tene's "coordinated
-omission"). Every due request ends in exactly one way: answered, or failed for a named reason.
+When is given; the command draws random instants (Poisson arrivals) at a rate, from a seed. **Latency counts from the
+instant a request was due**, not from when it could be sent, so a server that stalls is charged for everybody who would
+have come meanwhile (Tene's "coordinated omission"). Every due request ends in exactly one way: answered, or failed for
+a named reason.
 
     python -m bench.open_loop URL --rate 200 --duration 10s --body FILE [--json]
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import random
 import resource
 import sys
 import time
@@ -24,7 +24,16 @@ import orjson
 import uvloop
 
 from bench.instant_timer import InstantTimer
-from bench.load import BAD_RESPONSE, CONNECTION_CLOSED, NO_ANSWER_IN_TIME, NOT_CONNECTED, NOT_SENT, Load, Result
+from bench.load import (
+    BAD_RESPONSE,
+    CONNECTION_CLOSED,
+    NO_ANSWER_IN_TIME,
+    NOT_CONNECTED,
+    NOT_SENT,
+    Load,
+    Result,
+    poisson_ns,
+)
 from mlproxy.units import NS_PER_S, parse_duration
 
 #: An idle connection older than this is replaced: servers close theirs after some seconds (Uvicorn after five), and a
@@ -41,12 +50,11 @@ class OpenLoop:
         parts = urlsplit(load.url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._requests = [_request_bytes(load.url, body) for body in load.bodies]
-        self._arrivals = random.Random(load.seed)
         self._idle: list[_Connection] = []  # the last one used comes first
         self._connections: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._outstanding = 0
-        self._end_ns = self._next_ns = 0
+        self._started_ns = 0
         self._done = asyncio.Event()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -57,39 +65,38 @@ class OpenLoop:
             f"{len(self._connections)} connections, {len(self._idle)} idle>"
         )
 
-    async def run(self) -> Result:
-        """Send everything, wait for the answers within bounds, close every connection."""
-        started_ns = time.monotonic_ns()
-        self._end_ns = started_ns + int(self._load.duration_s * NS_PER_S)
-        self._next_ns = started_ns + self._gap_ns()
+    async def run(self, started_ns: int | None = None) -> Result:
+        """Send everything, wait for the answers within bounds, close every connection.
+
+        ``started_ns`` is the instant from which the others count; None: now.
+        """
+        self._started_ns = time.monotonic_ns() if started_ns is None else started_ns
         self._timer = InstantTimer(self._send_due)
-        self._timer.arm(self._next_ns)
+        self._send_due()
+        last_ns = self._started_ns + (self._load.due_ns[-1] if self._load.due_ns else 0)
         try:
-            async with asyncio.timeout(self._load.duration_s + self._load.answer_within_s):
+            async with asyncio.timeout((last_ns - time.monotonic_ns()) / NS_PER_S + self._load.answer_within_s):
                 await self._done.wait()
         except TimeoutError:
             self.result.failed[NO_ANSWER_IN_TIME] += self._outstanding
         finally:
-            self.result.elapsed_ns = time.monotonic_ns() - started_ns
+            self.result.elapsed_ns = time.monotonic_ns() - self._started_ns
             self._timer.close()
             await self._close()
         return self.result
 
-    def _gap_ns(self) -> int:
-        return int(self._arrivals.expovariate(self._load.rate_per_s) * NS_PER_S)
-
     def _send_due(self) -> None:
-        now_ns = time.monotonic_ns()
-        while self._next_ns <= now_ns and self._next_ns < self._end_ns:
-            self._send(self._next_ns)
-            self._next_ns += self._gap_ns()
-        if self._next_ns < self._end_ns:
-            self._timer.arm(self._next_ns)
+        all_due_ns, now_ns = self._load.due_ns, time.monotonic_ns() - self._started_ns
+        while self.result.due < len(all_due_ns) and all_due_ns[self.result.due] <= now_ns:
+            self._send(self._started_ns + all_due_ns[self.result.due])
+        if self.result.due < len(all_due_ns):
+            self._timer.arm(self._started_ns + all_due_ns[self.result.due])
         else:
             self._check_done()
 
     def _send(self, due_ns: int) -> None:
-        data = self._requests[self.result.due % len(self._requests)]
+        number = self.result.due
+        data = self._requests[number % len(self._requests)]
         self.result.due += 1
         if self._outstanding >= self._load.max_outstanding:
             self.result.failed[NOT_SENT] += 1
@@ -99,14 +106,14 @@ class OpenLoop:
             connection = self._idle.pop()
             if due_ns - connection.idle_since_ns < _REUSE_WITHIN_NS:
                 self.result.sent += 1
-                connection.send(data, due_ns)
+                connection.send(data, number, due_ns)
                 return
             connection.close()
-        task = asyncio.get_running_loop().create_task(self._send_on_new(data, due_ns))
+        task = asyncio.get_running_loop().create_task(self._send_on_new(data, number, due_ns))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _send_on_new(self, data: bytes, due_ns: int) -> None:
+    async def _send_on_new(self, data: bytes, number: int, due_ns: int) -> None:
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(lambda: _Connection(self), self._host, self._port)
@@ -114,7 +121,7 @@ class OpenLoop:
             self.ended(NOT_CONNECTED)
             return
         self.result.sent += 1
-        connection.send(data, due_ns)
+        connection.send(data, number, due_ns)
 
     # --- what connections report -----------------------------------------------------------------------------
 
@@ -131,9 +138,10 @@ class OpenLoop:
         if not self._connections:
             self._all_closed.set()
 
-    def answered(self, connection: _Connection, latency_ns: int, *, reusable: bool) -> None:
-        """``connection`` has its 2xx answer."""
+    def answered(self, connection: _Connection, number: int, latency_ns: int, *, reusable: bool) -> None:
+        """``connection`` has the 2xx answer to request ``number``."""
         self.result.latencies_ns.append(latency_ns)
+        self.result.answered_numbers.append(number)
         self.ended(None, connection if reusable else None)
 
     def ended(self, failure: str | None, reusable: _Connection | None = None) -> None:
@@ -146,7 +154,7 @@ class OpenLoop:
         self._check_done()
 
     def _check_done(self) -> None:
-        if self._outstanding == 0 and self._next_ns >= self._end_ns:
+        if self._outstanding == 0 and self.result.due == len(self._load.due_ns):
             self._done.set()
 
     async def _close(self) -> None:
@@ -169,15 +177,16 @@ class _Connection(asyncio.Protocol):
     def __init__(self, owner: OpenLoop) -> None:
         self._owner = owner
         self._due_ns: int | None = None  # of the request on it
+        self._number = 0  # of that request
         self.idle_since_ns = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
         self._owner.opened(self)
 
-    def send(self, data: bytes, due_ns: int) -> None:
+    def send(self, data: bytes, number: int, due_ns: int) -> None:
         """Put a request on it."""
-        self._due_ns = due_ns
+        self._number, self._due_ns = number, due_ns
         if self._transport.is_closing():
             self._fail(CONNECTION_CLOSED)
             return
@@ -208,7 +217,7 @@ class _Connection(asyncio.Protocol):
         if not reusable:
             self._transport.abort()
         if status < 300:
-            self._owner.answered(self, self.idle_since_ns - due_ns, reusable=reusable)
+            self._owner.answered(self, self._number, self.idle_since_ns - due_ns, reusable=reusable)
         else:
             self._owner.ended(str(status), self if reusable else None)
 
@@ -254,8 +263,8 @@ def main() -> int:
     allow_many_connections()
     result = measure(
         Load(
-            url=arguments.url, bodies=[arguments.body.read_bytes()], rate_per_s=arguments.rate,
-            duration_s=arguments.duration / NS_PER_S, seed=arguments.seed,
+            url=arguments.url, bodies=[arguments.body.read_bytes()],
+            due_ns=poisson_ns(arguments.rate, arguments.duration / NS_PER_S, arguments.seed),
         )
     )  # fmt: skip
     summary = result.summary()

@@ -22,7 +22,7 @@ from pathlib import Path
 import orjson
 
 from bench import tools
-from bench.load import Load
+from bench.load import Load, poisson_ns
 from bench.open_loop import measure
 from bench.overhead_report import write_report
 from bench.processes import Process, ProcessFailed
@@ -115,7 +115,7 @@ def read_closed(name: str, process: Process, body: str, script: Path, seconds: i
 
 def read_open(name: str, process: Process, body: bytes, seconds: float) -> OpenReading:
     """Latency from the scheduled instant, with nothing else to do."""
-    load = Load(url=process.url + PREDICT, bodies=[body], rate_per_s=OPEN_RATE_PER_S, duration_s=seconds)
+    load = Load(url=process.url + PREDICT, bodies=[body], due_ns=poisson_ns(OPEN_RATE_PER_S, seconds))
     result = measure(load)
     p50_ms, p99_ms = result.percentile_ms(50), result.percentile_ms(99)
     if p50_ms is None or p99_ms is None:

@@ -1,10 +1,10 @@
-"""The proxy and the model server as child processes, on ports that the kernel chose. **Effects.**
+"""The proxy and other servers as child processes, on ports that the kernel chose. **Effects.**
 
 Every process started here ends with this one: by `Process.stop` on the ordinary way, and by the kernel if this
 process (more exactly: the thread that started it) is killed. Both write to a log file only, so nothing blocks on a
 pipe that nobody reads; the ports are read from that log. It is deleted at the end unless its path was given.
 
-    with running_model_server() as model, running_proxy("--backend", model.url, "--name", "iris") as proxy:
+    with running_proxy("--backend", "http://127.0.0.1:9000", "--name", "iris") as proxy:
         ...
 """
 
@@ -23,7 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
@@ -32,7 +32,6 @@ START_WITHIN_S = 20.0
 STOP_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_P = TypeVar("_P", bound="Process")
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever $http_proxy says
 
 
@@ -138,37 +137,15 @@ class Proxy(Process):
         return answer
 
 
-class ModelServer(Process):
-    """``bench.model_server``. Arguments are its flags."""
-
-    listening = re.compile(r"^(http://\S+)$", re.MULTILINE)
-    ready_path = "/v1/models/iris"
-
-    def __init__(self, *flags: str, log: Path | None = None) -> None:
-        super().__init__([sys.executable, "-m", "bench.model_server", "--port", "0", *flags], log)
-
-
 @contextmanager
 def running_proxy(*flags: str, log: Path | None = None) -> Iterator[Proxy]:
     """A proxy that is ready; stopped at the end."""
-    with _running(Proxy(*flags, log=log)) as process:
-        yield process
-
-
-@contextmanager
-def running_model_server(*flags: str, log: Path | None = None) -> Iterator[ModelServer]:
-    """A model server that is ready; stopped at the end."""
-    with _running(ModelServer(*flags, log=log)) as process:
-        yield process
-
-
-@contextmanager
-def _running(process: _P) -> Iterator[_P]:
+    proxy = Proxy(*flags, log=log)
     try:
-        process.wait_until_ready()
-        yield process
+        proxy.wait_until_ready()
+        yield proxy
     finally:
-        process.stop()
+        proxy.stop()
 
 
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:

@@ -146,7 +146,7 @@ class Activator:
         if pod.running == 1:
             self.fleet.busy.change(1, now_ns)
         slow = bool(self.fleet.ready) and pod is self.fleet.ready[0]
-        duration_ns = self._model.duration_ns(call.batch.instances, slow, now_ns)
+        duration_ns = self._model.duration_ns(call.instances, slow, now_ns)
         self._timeline.at(now_ns + duration_ns, self._finished, (pod, call))
 
     def _finished(self, finished: tuple[Pod, Call]) -> None:

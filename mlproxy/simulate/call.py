@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from mlproxy.engine import Batch
-
 
 class Place(IntEnum):
     """Where a call is."""
@@ -18,17 +16,16 @@ class Place(IntEnum):
 
 
 class Call:
-    """One batch between the proxy and a pod."""
+    """One batch between the proxy and a pod. Whoever sends calls extends it by what the cluster never looks at."""
 
-    __slots__ = ("abandoned", "answered", "batch", "deadline_ns", "failed", "place")
+    __slots__ = ("abandoned", "failed", "instances", "place")
 
-    def __init__(self, batch: Batch, deadline_ns: int) -> None:
-        self.batch = batch
-        self.deadline_ns = deadline_ns  #: when the proxy gives it up
+    def __init__(self, instances: int) -> None:
+        self.instances = instances
         self.place = Place.UNDER_WAY
         self.failed = False  #: the answer is a 503
-        self.answered = False  #: the proxy has its answer
         self.abandoned = False  #: the proxy does not wait for it any more
 
     def __repr__(self) -> str:
-        return f"<Call of {self.batch!r}, {self.place.name.lower()}{', abandoned' if self.abandoned else ''}>"
+        abandoned = ", abandoned" if self.abandoned else ""
+        return f"<{type(self).__name__} of {self.instances} instances, {self.place.name.lower()}{abandoned}>"

@@ -121,16 +121,10 @@ class Measurements:
     def outcome(self, engine: Engine) -> Outcome:
         """All that was measured."""
         series = self._series() if self._keep_series else None
-        return Outcome(self._report(), engine.statistics(), series)
+        return Outcome(self.report(), engine.statistics(), series)
 
-    def _measured_latencies_ns(self) -> tuple[npt.NDArray[np.int64], int]:
-        """The latencies of the answered requests that arrived after the warm-up, and how many failed."""
-        first = int(np.searchsorted(self._arrivals_ns, self._scenario.warmup_ns))
-        ended, arrived = self._ended[first:], self._arrivals_ns[first:]
-        answered = ended != FAILED
-        return (ended - arrived)[answered], int(len(ended) - np.count_nonzero(answered))
-
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """The numbers of the run."""
         latencies_ns, failed = self._measured_latencies_ns()
         requests = len(latencies_ns) + failed
         late = int(np.count_nonzero(latencies_ns > self._scenario.proxy.endpoint.slo.latency_ns))
@@ -155,6 +149,13 @@ class Measurements:
             cost_usd=prices.usd(provisioned * seconds),
             cost_usd_with_proxy=prices.usd((provisioned + 1) * seconds),
         )
+
+    def _measured_latencies_ns(self) -> tuple[npt.NDArray[np.int64], int]:
+        """The latencies of the answered requests that arrived after the warm-up, and how many failed."""
+        first = int(np.searchsorted(self._arrivals_ns, self._scenario.warmup_ns))
+        ended, arrived = self._ended[first:], self._arrivals_ns[first:]
+        answered = ended != FAILED
+        return (ended - arrived)[answered], int(len(ended) - np.count_nonzero(answered))
 
     def _series(self) -> Series:
         bins = len(self._calls) - 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from mlproxy.config import Configuration, Endpoint, Limits
@@ -43,6 +44,11 @@ class Scenario:
     warmup_ns: int = 300 * NS_PER_S
     seed: int = 1
     keep_series: bool = False  #: for plots
+
+    def generators(self) -> tuple[np.random.Generator, np.random.Generator]:
+        """The random numbers of the traffic, and those of the cluster."""
+        traffic, cluster = np.random.SeedSequence(self.seed).spawn(2)
+        return np.random.default_rng(traffic), np.random.default_rng(cluster)
 
 
 def proxy_for(

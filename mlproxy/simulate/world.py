@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
-
 from mlproxy.engine import (
     Abort,
     Answered,
@@ -47,12 +45,24 @@ def simulate(scenario: Scenario) -> Outcome:
     return World(scenario).run()
 
 
+class SentCall(Call):
+    """A call that the proxy sent."""
+
+    __slots__ = ("answered", "batch", "deadline_ns")
+
+    def __init__(self, batch: Batch, deadline_ns: int) -> None:
+        super().__init__(batch.instances)
+        self.batch = batch
+        self.deadline_ns = deadline_ns  #: when the proxy gives it up
+        self.answered = False  #: the proxy has its answer
+
+
 class World:
     """One run."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        traffic, cluster = (np.random.default_rng(seed) for seed in np.random.SeedSequence(scenario.seed).spawn(2))
+        traffic, cluster = scenario.generators()
         self._timeline = Timeline()
         self._arrivals_ns = arrivals_ns(scenario.trace, scenario.duration_ns, traffic)
         self._cluster = Cluster(
@@ -63,8 +73,8 @@ class World:
         self._outward_ns = scenario.cluster.network_ns // 2
         self._homeward_ns = scenario.cluster.network_ns - self._outward_ns
         self._timeout_ns = scenario.proxy.endpoint.backend.timeout_ns
-        self._calls: dict[Batch, Call] = {}
-        self._by_deadline: deque[Call] = deque()
+        self._calls: dict[Batch, SentCall] = {}
+        self._by_deadline: deque[SentCall] = deque()
         self._arrived: list[Request] = []
         self._events: list[Event] = []
         self._wakeup_ns = _NEVER
@@ -141,7 +151,7 @@ class World:
     # --- calls -----------------------------------------------------------------------------------------------
 
     def _send(self, batch: Batch, now_ns: int) -> None:
-        call = self._calls[batch] = Call(batch, now_ns + self._timeout_ns)
+        call = self._calls[batch] = SentCall(batch, now_ns + self._timeout_ns)
         self._measurements.sent(batch.instances, now_ns)
         self._timeline.at(now_ns + self._outward_ns, self._cluster.receive, call)
         if not self._by_deadline:
@@ -152,7 +162,7 @@ class World:
         if not call.abandoned:
             self._timeline.at(self._timeline.now_ns + self._homeward_ns, self._answer, call)
 
-    def _answer(self, call: Call) -> None:
+    def _answer(self, call: SentCall) -> None:
         if call.answered:
             return
         call.answered = True
@@ -174,6 +184,6 @@ class World:
         if calls:
             self._timeline.at(calls[0].deadline_ns, self._give_up_late_calls)
 
-    def _give_up(self, call: Call) -> None:
+    def _give_up(self, call: SentCall) -> None:
         call.answered = True
         self._cluster.give_up(call)

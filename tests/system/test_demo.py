@@ -28,11 +28,13 @@ def test_the_table_has_a_column_for_each_policy(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert demo.returncode == 0, demo.stderr
-    assert re.search(r"\(policy: none\).*\(policy: static\)", demo.stdout)
+    assert re.search(r"\(policy: none\).*\(policy: slo\)", demo.stdout)
     rows = {name: (first, second) for name, first, second in _rows(demo.stdout)}
     assert rows["requests sent"][0] == rows["requests sent"][1]
     assert rows["mean batch size"][0] == "1.0"
     assert float(rows["mean batch size"][1]) > 1.0
+    assert rows["later: pods"][1] == "1.0"
+    assert float(rows["later: pods"][0]) > 3
     assert "mlproxy serve --backend" in demo.stdout
     assert list(tmp_path.iterdir()) == []
 

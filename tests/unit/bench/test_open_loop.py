@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import pytest
 
-from bench.load import BAD_RESPONSE, CONNECTION_CLOSED, NO_ANSWER_IN_TIME, NOT_CONNECTED, NOT_SENT, Load, Result
+from bench.load import (
+    BAD_RESPONSE,
+    CONNECTION_CLOSED,
+    NO_ANSWER_IN_TIME,
+    NOT_CONNECTED,
+    NOT_SENT,
+    Load,
+    Result,
+    poisson_ns,
+)
 from bench.open_loop import OpenLoop
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
@@ -66,10 +75,11 @@ def drive(
     meanwhile: Callable[[ScriptedServer], Awaitable[None]] | None = None,
     *,
     bodies: tuple[bytes, ...] = (BODY,),
-    rate_per_s: float = 200.0,
+    due_ns: Sequence[int] | None = None,
     duration_s: float = 0.2,
     answer_within_s: float = 10.0,
     max_outstanding: int = 1000,
+    started_ns: int | None = None,
 ) -> tuple[Result, ScriptedServer]:
     """Run a load against ``script``, and ``meanwhile`` beside it."""
 
@@ -78,14 +88,14 @@ def drive(
         listening = await asyncio.get_running_loop().create_server(lambda: _ServerSide(server), "127.0.0.1", 0)
         url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/predict"
         load = Load(
-            url=url, bodies=bodies, rate_per_s=rate_per_s, duration_s=duration_s, answer_within_s=answer_within_s,
-            max_outstanding=max_outstanding,
+            url=url, bodies=bodies, due_ns=poisson_ns(200, duration_s) if due_ns is None else due_ns,
+            answer_within_s=answer_within_s, max_outstanding=max_outstanding,
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as group:
                 if meanwhile is not None:
                     group.create_task(_as_coroutine(meanwhile(server)))
-                result = await OpenLoop(load).run()
+                result = await OpenLoop(load).run(started_ns)
         finally:
             listening.close()
             for transport in server.transports:
@@ -146,7 +156,7 @@ def test_refused_connections_are_counted() -> None:
     with socket.socket() as not_listening:
         not_listening.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{not_listening.getsockname()[1]}/"
-        result = asyncio.run(OpenLoop(Load(url=url, bodies=[BODY], rate_per_s=200, duration_s=0.1)).run())
+        result = asyncio.run(OpenLoop(Load(url=url, bodies=[BODY], due_ns=poisson_ns(200, 0.1))).run())
     assert result.failed == {NOT_CONNECTED: result.due}
     assert result.due > 5
     assert result.sent == 0
@@ -191,6 +201,20 @@ def test_outstanding_requests_have_a_bound() -> None:
     result, server = drive(keep_waiting, duration_s=0.1, answer_within_s=0.05, max_outstanding=3)
     assert len(server.transports) == result.sent == 3
     assert result.failed == {NOT_SENT: result.due - 3, NO_ANSWER_IN_TIME: 3}
+
+
+def test_requests_are_due_at_the_given_instants_after_the_given_start() -> None:
+    due_ns = [0, 0, 30 * NS_PER_MS, 50 * NS_PER_MS]
+    result, _ = drive(answer, due_ns=due_ns, started_ns=time.monotonic_ns() - NS_PER_S)
+    assert sorted(result.answered_numbers) == [0, 1, 2, 3]
+    for number, latency_ns in zip(result.answered_numbers, result.latencies_ns, strict=True):
+        assert latency_ns >= NS_PER_S - due_ns[number]
+    assert result.elapsed_ns >= NS_PER_S
+
+
+def test_a_load_of_nothing_ends_at_once() -> None:
+    result, _ = drive(answer, due_ns=[])
+    assert (result.due, result.answered, result.failed) == (0, 0, {})
 
 
 def test_every_due_request_counts_in_the_percentiles() -> None:

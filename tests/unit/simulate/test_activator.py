@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlproxy.engine import Batch
 from mlproxy.simulate import ClusterSettings
 from mlproxy.simulate.activator import Activator
 from mlproxy.simulate.call import Call, Place
@@ -39,7 +38,7 @@ class World:
         return self
 
     def call(self) -> Call:
-        call = Call(Batch(1, b"", [], 1, "full"), 10**15)
+        call = Call(1)
         self.activator.receive(call)
         return call
 
