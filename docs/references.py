@@ -160,6 +160,8 @@ LABEL_VALUES = {
         "slot": "a slot was free, others were not",
         "drain": "the proxy is shutting down",
         "split": "the batch before had failed, and this is a half of it",
+        "paced": "sooner than it had to: the slots that are needed anyway could take it",
+        "late": "none of its requests could be answered in time any more",
     },
     "shed_total": {
         "queue_full": "503, `limits.queue_instances` or the batcher's `limits.queue_bytes`",
