@@ -22,6 +22,8 @@ try:
     from rich.console import Console
     from rich.table import Table
 
+    from bench.iris import train
+    from bench.live.model import of_flowers
     from bench.live.runs import Run, run_each
     from bench.open_loop import allow_many_connections
     from bench.processes import ProcessFailed
@@ -76,10 +78,11 @@ def main(seconds: float = SECONDS) -> int:
     console = Console()
     allow_many_connections()
     scenarios = {str(policy): scenario(policy, int(seconds * NS_PER_S)) for policy in POLICIES}
-    console.print(_INTRODUCTION, highlight=False)
+    classifier = train()
+    console.print(_INTRODUCTION.format(accuracy=classifier.accuracy()), highlight=False, soft_wrap=True)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runs = runner.run(until_signalled(run_each(scenarios, console, ANSWER_WITHIN_S)))
+            runs = runner.run(until_signalled(run_each(scenarios, console, ANSWER_WITHIN_S, of_flowers(classifier))))
         outcomes = [Outcome(policy=policy, run=runs[str(policy)], later=_later(policy)) for policy in POLICIES]
     except Interrupted as interrupted:
         console.print(INTERRUPTED)
@@ -107,11 +110,12 @@ def _later(policy: Policy) -> Report:
 
 
 _INTRODUCTION = f"""\
-A model on Knative, which is emulated on this machine: a pod serves one call at a
-time, in {MODEL.a_ms:.0f} ms + {MODEL.b_ms:.0f} ms per instance; it takes 2 to 5 s to start; there is one to
-begin with, and Knative's autoscaler may have {CLUSTER.max_pods}. The proxy, HTTP and the callers
-are real: {RATE_PER_S:.0f} requests a second at random instants, one instance each. Their
-objective (SLO): an answer within {SLO_MS} ms.
+A model that names irises, trained just now ({{accuracy:.1%}} of the flowers named rightly),
+on a Knative that is emulated on this machine: a pod serves one call at a time, in
+{MODEL.a_ms:.0f} ms + {MODEL.b_ms:.0f} ms per instance; it takes 2 to 5 s to start; there is one to begin with,
+and Knative's autoscaler may have {CLUSTER.max_pods}. The proxy, HTTP, the predictions and the callers are
+real: {RATE_PER_S:.0f} requests a second at random instants, one flower each. Their objective
+(SLO): an answer within {SLO_MS} ms.
 """
 
 _HOW_TO_READ = f"""

@@ -6,10 +6,9 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-import orjson
-
 from bench.live.clock import Clock
 from bench.live.front import MODEL, PREDICT, Front, HttpCall
+from bench.live.model import ECHO, Model
 from bench.load import Load, Result
 from bench.open_loop import OpenLoop
 from bench.processes import START_WITHIN_S, Proxy
@@ -25,14 +24,12 @@ from mlproxy.simulate.timeline import Timeline
 STOP_WITHIN_S = 5.0
 #: The simulated proxy has a connection for every call. The activator's queue is full before these are used up.
 _CONNECTIONS = 20_000
-#: Distinct bodies, taken in turn.
-_BODIES = [orjson.dumps({"instances": [number]}) for number in range(1000)]
 
 
 class Emulation:
     """The world around one proxy. `run` runs it once; the rest may be read meanwhile."""
 
-    def __init__(self, scenario: Scenario, answer_within_s: float = 30.0) -> None:
+    def __init__(self, scenario: Scenario, answer_within_s: float = 30.0, model: Model = ECHO) -> None:
         self._scenario = scenario
         traffic, generator = scenario.generators()
         self._arrivals_ns = arrivals_ns(scenario.trace, scenario.duration_ns, traffic)
@@ -41,7 +38,7 @@ class Emulation:
             scenario.cluster, scenario.profile, scenario.faults, self._timeline, generator, self._done_in_cluster
         )
         self._measurements = Measurements(scenario, self._arrivals_ns, self.cluster)
-        self._front = Front(self._call_came, self._call_lost)
+        self._front = Front(self._call_came, self._call_lost, model)
         self._outward_ns = scenario.cluster.network_ns // 2
         self._homeward_ns = scenario.cluster.network_ns - self._outward_ns
         self._answer_within_s = answer_within_s
@@ -85,7 +82,12 @@ class Emulation:
 
     async def _drive(self, url: str) -> None:
         load = OpenLoop(
-            Load(url=url, bodies=_BODIES, due_ns=self._arrivals_ns.tolist(), answer_within_s=self._answer_within_s)
+            Load(
+                url=url,
+                bodies=self._front.model.bodies,
+                due_ns=self._arrivals_ns.tolist(),
+                answer_within_s=self._answer_within_s,
+            )
         )
         self.result, ended = load.result, asyncio.Event()
         self._timeline.at(self._scenario.warmup_ns, self._measurements.begin)

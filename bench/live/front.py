@@ -1,10 +1,9 @@
 """The HTTP side of the emulated cluster, which speaks KServe v1 on loopback. **Effects**: sockets.
 
-    POST /v1/models/emulated:predict    {"instances": [a, b]}  →  {"predictions": [a, b]}, when a pod has finished
+    POST /v1/models/emulated:predict    {"instances": [a, b]}  →  {"predictions": [A, B]}, when a pod has finished
     GET /v1/models/emulated             {"name": "emulated", "ready": true}
 
-A prediction is its own instance, so that whoever asked can see that the answer is theirs. A connection carries one call
-at a time, as the proxy's do; when it is lost, so is the call.
+A connection carries one call at a time, as the proxy's do; when it is lost, so is the call.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any, cast
 import httptools
 import orjson
 
+from bench.live.model import ECHO, Model
 from mlproxy.simulate.call import Call
 
 MODEL = "emulated"
@@ -41,9 +41,12 @@ class HttpCall(Call):
 
 
 class Front:
-    """Tells of calls that come and of those whose caller leaves."""
+    """Tells of calls that come and of those whose caller leaves; what is answered, ``model`` says."""
 
-    def __init__(self, on_call: Callable[[HttpCall], None], on_lost: Callable[[HttpCall], None]) -> None:
+    def __init__(
+        self, on_call: Callable[[HttpCall], None], on_lost: Callable[[HttpCall], None], model: Model = ECHO
+    ) -> None:
+        self.model = model
         self.on_call = on_call
         self.on_lost = on_lost
         self.connections: set[_Connection] = set()
@@ -135,7 +138,7 @@ class _Connection(asyncio.Protocol):
         if call.failed:
             self._send(503, {"error": "pending request queue full"})  # what Knative says
         else:
-            self._send(200, {"predictions": call.items})
+            self._send(200, {"predictions": self._front.model.predict(call.items)})
 
     def _send(self, status: int, document: object) -> None:
         body = orjson.dumps(document)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench.live.emulation import Emulation
+from bench.live.model import ECHO, Model
 from bench.load import Result
 from mlproxy.simulate import Report, Scenario
 from mlproxy.units import NS_PER_MS, NS_PER_S
@@ -27,7 +28,9 @@ class Run(NamedTuple):
     late_ms: tuple[float, float]  #: the emulator's own timers: 50th and 99th percentile
 
 
-async def run_each(scenarios: Mapping[str, Scenario], console: Console, answer_within_s: float) -> dict[str, Run]:
+async def run_each(
+    scenarios: Mapping[str, Scenario], console: Console, answer_within_s: float, model: Model = ECHO
+) -> dict[str, Run]:
     """Every scenario, by its title."""
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=14),
@@ -41,7 +44,7 @@ async def run_each(scenarios: Mapping[str, Scenario], console: Console, answer_w
             for title, scenario in scenarios.items()
         ]
         return {
-            title: await _run(Emulation(scenario, answer_within_s), progress, bar)
+            title: await _run(Emulation(scenario, answer_within_s, model), progress, bar)
             for (title, scenario), bar in zip(scenarios.items(), bars, strict=True)
         }
 
