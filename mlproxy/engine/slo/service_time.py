@@ -48,10 +48,11 @@ class ServiceTime:
         """A call that nothing delayed took ``time_ns``."""
         time_ns = max(time_ns, LEAST_NS)
         self.factors.learn(instances, time_ns / self.mean.of(instances), exceed_share)
-        cliff = self.size_cap.learn(instances, time_ns, now_ns)
-        self.mean.learn(instances, time_ns)
-        if cliff:
-            self.mean.relearn(cliff)
+        below_cliff = self.size_cap.learn(instances, time_ns, now_ns)
+        if below_cliff:
+            self.mean.relearn(below_cliff)
+        elif not self.size_cap.is_beyond_cliff(instances):  # no line fits both sides
+            self.mean.learn(instances, time_ns)
 
     def learn_timeout(self, instances: int, timeout_ns: float, exceed_share: float) -> None:
         """A call took longer than ``timeout_ns``: nobody knows how much, so only the quantile moves."""

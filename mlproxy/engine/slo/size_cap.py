@@ -65,6 +65,10 @@ class SizeCap:
         """A batch of ``instances`` was too large for the backend."""
         self._failed, self._failed_ns = max(1, instances // 2), now_ns
 
+    def is_beyond_cliff(self, instances: int) -> bool:
+        """Whether a batch of ``instances`` is slower than smaller ones promise; a request so large goes all the same."""
+        return self._cliff is not None and instances > self._cliff
+
     def learn(self, instances: int, time_ns: float, now_ns: int) -> list[Point]:
         """An undelayed call took ``time_ns``. If that shows a cliff: the points below it, to fit the mean time to."""
         bucket = bucket_of(instances)
