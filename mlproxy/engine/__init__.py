@@ -17,6 +17,7 @@ from mlproxy.engine.events import (
     Failed,
     Failure,
     FailureKind,
+    Pods,
 )  # fmt: skip
 from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
 from mlproxy.engine.request import Batch, FlushReason, Part, Piece, Request, State
@@ -41,6 +42,7 @@ __all__ = [
     "NoBatching",
     "Part",
     "Piece",
+    "Pods",
     "Policy",
     "QueueBounds",
     "Reject",

@@ -33,9 +33,9 @@ class DrainRate:
         if self._updated_ns is None:
             return shortest
         per_ns = self._per_ns * math.exp((self._updated_ns - now_ns) / DRAIN_RATE_TAU_NS)
-        if per_ns <= 0.0:
+        if waiting >= longest * NS_PER_S * per_ns:  # nothing may remain of the rate to divide by
             return longest
-        return min(longest, max(shortest, math.ceil(waiting / (per_ns * NS_PER_S))))
+        return max(shortest, math.ceil(waiting / (per_ns * NS_PER_S)))
 
 
 class QueueBounds:

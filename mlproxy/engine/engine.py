@@ -244,7 +244,8 @@ class Engine:
             if lane is None or not self._draining or len(self._in_flight) >= self._policy.inflight_limit():
                 self._wake_at(decision.due_ns)
                 return None
-            decision = Flush(lane, self._policy.size_cap, "drain", self._policy.size_cap)
+            size_cap = self._policy.size_cap
+            decision = Flush(lane, size_cap, "drain", max(0, size_cap - lane.instances))
         if decision is None:
             return None
         members, instances = self._queue.take(decision.lane, decision.size, decision.late_size)

@@ -97,6 +97,8 @@ class Lane:
         """``member`` goes without having been taken; its state must say so already."""
         if late:
             self.late_instances -= member.count
+            while self._late and self._late[0].state is not State.LATE:
+                self._late.popleft()  # in overload nothing of it may be taken for hours, and callers give up in order
         else:
             self.instances -= member.count
 

@@ -76,8 +76,15 @@ class MeanTime:
         self.samples, self._sums = int(samples), sums
 
     def _add(self, instances: float, time_ns: float, weight: float = 1.0) -> None:
-        terms = (1.0, instances, time_ns, instances * instances, instances * time_ns)
-        self._sums = [FORGETTING * total + weight * term for total, term in zip(self._sums, terms, strict=True)]
+        sum_w, sum_n, sum_t, sum_nn, sum_nt = self._sums
+        weighted_n, weighted_t = weight * instances, weight * time_ns
+        self._sums = [
+            FORGETTING * sum_w + weight,
+            FORGETTING * sum_n + weighted_n,
+            FORGETTING * sum_t + weighted_t,
+            FORGETTING * sum_nn + weighted_n * instances,
+            FORGETTING * sum_nt + weighted_n * time_ns,
+        ]
 
     def _refit(self) -> None:
         weight, sum_n, sum_t, sum_nn, sum_nt = self._sums
@@ -85,7 +92,10 @@ class MeanTime:
         variance = max(0.0, sum_nn / weight - mean_n * mean_n)
         covariance = sum_nt / weight - mean_n * mean_t
         ridge = RIDGE * mean_n * mean_n + RIDGE_FLOOR
-        slope_ns = (covariance + ridge * self.slope_ns) / (variance + ridge)
+        # The slope it had, if all times had changed by the factor that their mean has: with one size only nothing else
+        # is known, and a slope held as it was would make a base of less than nothing once a slow backend is fast again.
+        held_ns = self.slope_ns * mean_t / (self.base_ns + self.slope_ns * mean_n)
+        slope_ns = (covariance + ridge * held_ns) / (variance + ridge)
         base_ns = mean_t - slope_ns * mean_n
         if slope_ns < 0:
             slope_ns, base_ns = 0.0, mean_t

@@ -10,6 +10,8 @@ from mlproxy.units import NS_PER_MS
 #: Added to every quantile: timers are late and bytes take time. The 99th percentile of a timer's lateness on a busy
 #: two-core machine is below it.
 MARGIN_NS = 3 * NS_PER_MS
+#: No call takes less, whatever the clock says: a mean of zero would make every later call infinitely long beside it.
+LEAST_NS = 1000.0
 
 
 class ServiceTime:
@@ -44,11 +46,13 @@ class ServiceTime:
 
     def learn(self, instances: int, time_ns: float, exceed_share: float, now_ns: int) -> None:
         """A call that nothing delayed took ``time_ns``."""
+        time_ns = max(time_ns, LEAST_NS)
         self.factors.learn(instances, time_ns / self.mean.of(instances), exceed_share)
-        cliff = self.size_cap.learn(instances, time_ns, now_ns)
-        self.mean.learn(instances, time_ns)
-        if cliff:
-            self.mean.relearn(cliff)
+        below_cliff = self.size_cap.learn(instances, time_ns, now_ns)
+        if below_cliff:
+            self.mean.relearn(below_cliff)
+        elif not self.size_cap.is_beyond_cliff(instances):  # no line fits both sides
+            self.mean.learn(instances, time_ns)
 
     def learn_timeout(self, instances: int, timeout_ns: float, exceed_share: float) -> None:
         """A call took longer than ``timeout_ns``: nobody knows how much, so only the quantile moves."""

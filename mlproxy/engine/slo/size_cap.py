@@ -10,7 +10,8 @@ from mlproxy.units import NS_PER_S
 #: Where what a call costs beside its instances has become this share of it, larger batches gain nothing worth waiting
 #: for.
 OVERHEAD_SHARE = 0.1
-#: A bucket is judged from so many calls on, over the last twenty or so.
+#: A bucket is judged on its first calls, from so many on and up to so many. One that has been well for longer does not
+#: become a cliff: if its calls get slow the backend has, and what is known of the smaller buckets is out of date.
 JUDGED_FROM, REMEMBERED = 5, 20
 #: An instance that costs so many times more than in a smaller bucket has gone over a cliff (memory, padding, caches).
 CLIFF_RATIO = 1.5
@@ -38,12 +39,13 @@ class SizeCap:
     def __repr__(self) -> str:
         return f"<SizeCap {self.max_size}, seen {self.largest_seen}, cliff {self._cliff}, failed {self._failed}>"
 
-    def value(self, base_ns: float, slope_ns: float, now_ns: int) -> int:
-        """Instances that a batch may have now, by the shape of the mean time."""
-        return min(max(1, 2 * self.largest_seen), self.value_explored(base_ns, slope_ns, now_ns))
+    @property
+    def reach(self) -> int:
+        """What exploring allows: 1, 2, 4 and so on as batches of that size succeed."""
+        return max(1, 2 * self.largest_seen)
 
-    def value_explored(self, base_ns: float, slope_ns: float, now_ns: int) -> int:
-        """As `value`, once every size has been tried."""
+    def bound(self, base_ns: float, slope_ns: float, now_ns: int) -> int:
+        """What everything else allows, by the shape of the mean time."""
         cap = min(self.max_size, knee(base_ns, slope_ns))
         if self._cliff is not None:
             if now_ns - self._cliff_since_ns < CLIFF_FORGOTTEN_NS:
@@ -65,6 +67,10 @@ class SizeCap:
         """A batch of ``instances`` was too large for the backend."""
         self._failed, self._failed_ns = max(1, instances // 2), now_ns
 
+    def is_beyond_cliff(self, instances: int) -> bool:
+        """Whether a batch of ``instances`` is slower than smaller ones promise; a request so large goes all the same."""
+        return self._cliff is not None and instances > self._cliff
+
     def learn(self, instances: int, time_ns: float, now_ns: int) -> list[Point]:
         """An undelayed call took ``time_ns``. If that shows a cliff: the points below it, to fit the mean time to."""
         bucket = bucket_of(instances)
@@ -72,7 +78,7 @@ class SizeCap:
         weight = 1 / min(self._calls[bucket], REMEMBERED)
         self._sizes[bucket] += weight * (instances - self._sizes[bucket])
         self._costs[bucket] += weight * (time_ns / instances - self._costs[bucket])
-        if self._cliff is not None or self._calls[bucket] < JUDGED_FROM:
+        if self._cliff is not None or not JUDGED_FROM <= self._calls[bucket] <= REMEMBERED:
             return []
         judged = [one for one in range(bucket) if self._calls[one] >= JUDGED_FROM]
         best = min(judged, key=lambda one: self._costs[one], default=bucket)

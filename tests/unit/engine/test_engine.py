@@ -10,18 +10,14 @@ from mlproxy.engine import (
     Abort,
     Answered,
     Arrived,
-    Batch,
     Cancelled,
     Command,
     Complete,
     Dispatch,
     Drain,
-    Engine,
     Failed,
     Failure,
     NoBatching,
-    Policy,
-    QueueBounds,
     Reject,
     Relay,
     Request,
@@ -29,48 +25,7 @@ from mlproxy.engine import (
 )  # fmt: skip
 from mlproxy.engine.failure import ExtraCallBudget
 from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, DeadlineExceeded, Overloaded
-
-MS = 1_000_000
-SLO_NS = 500 * MS
-
-
-class World:
-    """An engine with a clock that only moves when told."""
-
-    def __init__(self, policy: Policy, *, max_queued: int = 1000, max_bytes: int = 10**9, attempts: int = 2) -> None:
-        self.engine = Engine(policy, QueueBounds(max_queued, max_bytes), slo_ns=SLO_NS, retry_attempts=attempts)
-        self.now_ns = 0
-        self.made = 0
-
-    def request(self, count: int = 1, lane: bytes = b"", deadline_ms: int = 0, size_bytes: int = 10) -> Request:
-        self.made += 1
-        return Request(self.made, lane, count, size_bytes, self.now_ns, deadline_ms * MS)
-
-    def at(self, ms: float, *events: object) -> list[Command]:
-        self.now_ns = int(ms * MS)
-        return self.engine.handle(events, self.now_ns)  # type: ignore[arg-type]
-
-    def arrive(self, ms: float, *counts: int, lane: bytes = b"") -> tuple[list[Request], list[Command]]:
-        self.now_ns = int(ms * MS)
-        requests = [self.request(count, lane) for count in counts]
-        return requests, self.at(ms, Arrived(requests))
-
-
-def dispatched(commands: list[Command]) -> list[Batch]:
-    return [command.batch for command in commands if isinstance(command, Dispatch)]
-
-
-def only_batch(commands: list[Command]) -> Batch:
-    (batch,) = dispatched(commands)
-    return batch
-
-
-def answer(batch: Batch) -> Answered:
-    return Answered(batch, batch.instances, list(range(batch.instances)))
-
-
-def failure(status: int = 500) -> Failure:
-    return Failure("status", "", status, b"text/plain", b"no")
+from tests.unit.engine.world import MS, World, answer, dispatched, failure, only_batch
 
 
 def test_an_idle_proxy_sends_at_once() -> None:
@@ -301,6 +256,15 @@ def test_retry_after_follows_the_measured_drain_rate() -> None:
         world.at(1000 * second, answer(next(iter(world.engine._in_flight))), Arrived([world.request()]))
     (command,) = [c for c in world.at(30_000, Arrived([world.request(), world.request()])) if isinstance(c, Reject)][:1]
     assert command.error.retry_after_s == 30  # about 100 s at this rate, capped
+
+
+def test_after_hours_without_an_answer_retry_after_is_the_longest() -> None:
+    world = World(StaticBatching(1, 0, 1), max_queued=1)
+    world.arrive(0, 1)
+    world.at(1, answer(next(iter(world.engine._in_flight))))
+    world.arrive(2, 1)
+    _, commands = world.arrive(2 * 3_600_000, 1, 1)  # nothing but a denormal number remains of the rate
+    assert [c.error.retry_after_s for c in commands if isinstance(c, Reject)] == [30]
 
 
 def test_draining_sends_without_waiting_for_company() -> None:

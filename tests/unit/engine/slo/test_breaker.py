@@ -1,0 +1,47 @@
+"""When the backend is asked one call at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlproxy.engine import Failure
+from mlproxy.engine.slo.breaker import FAILURES_TO_PROBE, PROBE_EVERY_NS, Breaker
+
+REFUSED = Failure("connect", "refused")
+
+
+def broken(failure: Failure, times: int = FAILURES_TO_PROBE) -> Breaker:
+    breaker = Breaker()
+    for now_ns in range(times):
+        breaker.observe(failure, now_ns)
+    return breaker
+
+
+@pytest.mark.parametrize(
+    "failure", [REFUSED, Failure("reset", ""), Failure("timeout", ""), Failure("status", "", 503), Failure("contract", "")]
+)
+def test_five_failures_in_a_row_make_it_probe_once_a_second(failure: Failure) -> None:
+    assert not broken(failure, FAILURES_TO_PROBE - 1).probing
+    breaker = broken(failure)
+    assert breaker.probing
+    assert breaker.next_probe_ns == FAILURES_TO_PROBE - 1 + PROBE_EVERY_NS
+
+
+def test_each_failed_probe_puts_the_next_one_off_and_one_success_ends_it() -> None:
+    breaker = broken(REFUSED)
+    breaker.observe(REFUSED, 10 * PROBE_EVERY_NS)
+    assert breaker.next_probe_ns == 11 * PROBE_EVERY_NS
+    breaker.observe(None, 11 * PROBE_EVERY_NS)
+    assert not breaker.probing
+
+
+def test_a_status_about_the_request_shows_that_the_backend_is_there() -> None:
+    breaker = broken(REFUSED, FAILURES_TO_PROBE - 1)
+    breaker.observe(Failure("status", "", 400), 5)
+    breaker.observe(REFUSED, 6)
+    assert not breaker.probing
+
+
+def test_it_shows_where_it_stands() -> None:
+    assert repr(Breaker()) == "<Breaker closed: 0 failures in a row>"
+    assert repr(broken(REFUSED)) == "<Breaker probing: 5 failures in a row>"
