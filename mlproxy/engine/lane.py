@@ -111,6 +111,14 @@ class Lane:
             self.late_instances += member.count
             self._late.append(member)
 
+    @property
+    def late_since_ns(self) -> int:
+        """When the first of those that were put aside arrived; never, if there is none."""
+        late = self._late
+        while late and late[0].state is not State.LATE:
+            late.popleft()
+        return late[0].arrived_ns if late else NEVER_NS
+
     def take_late(self, max_instances: int, *, at_least_one: bool) -> list[Member]:
         """Pop what was put aside, the first first, while it fits into ``max_instances``."""
         taken: list[Member] = []

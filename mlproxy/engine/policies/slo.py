@@ -19,6 +19,9 @@ from mlproxy.units import NS_PER_MS
 
 #: A batch that left later than this after its latest instant was held up.
 HELD_UP_NS = 2 * NS_PER_MS
+#: Who has waited for so many times the objective gets a batch in so many, however many others could still be in time:
+#: in an overload that lasts, those who are late already would otherwise wait for ever.
+STARVING_AFTER, STARVING_EVERY = 4, 4
 
 
 class SloBatching:
@@ -35,6 +38,7 @@ class SloBatching:
         self.controller = Controller(slo_ns, miss_target, max_size, pods)
         self._paced = paced
         self._held_up = False  # the batch that was chosen last
+        self._in_time = 0  # batches in a row that were for those who can be in time
 
     def __repr__(self) -> str:
         return f"<SloBatching {self.controller!r}>"
@@ -78,6 +82,9 @@ class SloBatching:
 
     def _choose_lane(self, lanes: LaneTable, first: Lane, has_slot: bool, now_ns: int) -> Decision:
         controller, cap, wake_ns = self.controller, self.size_cap, NEVER_NS
+        late = lanes.late()
+        if late is not None and has_slot and self._is_starving(late, now_ns):
+            return self._flush_late(late)
         longest_lead_ns = max(controller.lead_ns(cap), self._least_lead_ns)
         for lane in lanes.in_order():
             if lane.listed_ns - longest_lead_ns >= wake_ns:
@@ -92,7 +99,6 @@ class SloBatching:
         size = min(first.instances, cap)
         if self._paced and controller.paid(size):
             return self._flush(first, "paced", now_ns)
-        late = lanes.late()
         if late is not None and has_slot:
             return self._flush_late(late)
         return WaitUntil(min(wake_ns, controller.paid_at_ns(size, now_ns)) if self._paced else wake_ns)
@@ -102,6 +108,7 @@ class SloBatching:
         return lane.listed_ns - max(lead_ns, self._least_lead_ns)
 
     def _flush(self, lane: Lane, reason: FlushReason, now_ns: int) -> Flush:
+        self._in_time += 1
         self._held_up = now_ns > self._latest_ns(lane) + HELD_UP_NS
         late_size, cap = 0, self.size_cap
         if lane.late_instances and lane.instances < cap:
@@ -109,7 +116,12 @@ class SloBatching:
             late_size = max(0, in_time - lane.instances)
         return Flush(lane, cap, reason, late_size)
 
+    def _is_starving(self, lane: Lane, now_ns: int) -> bool:
+        waited_ns = now_ns - lane.late_since_ns
+        return self._in_time >= STARVING_EVERY - 1 and waited_ns > STARVING_AFTER * self.controller.slo_ns
+
     def _flush_late(self, lane: Lane) -> Flush:
+        self._in_time = 0
         self._held_up = True
         return Flush(lane, 0, "late", self.size_cap)
 
