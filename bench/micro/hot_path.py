@@ -3,8 +3,8 @@
     python -m bench.micro.hot_path [--bytes 40] [--rounds 3000]
 
 The real protocol, door, rings, link and engine, with transports and a backend that do nothing; 32 requests a round, as
-one full batch. Cases are interleaved round by round; the first quartile is shown, for what else the machine does only
-ever adds.
+one full batch, or one request a round, so that every event comes singly. Cases are interleaved round by round; the first
+quartile is shown, for what else the machine does only ever adds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import uvicorn
 from mlproxy.backend import BackendResponse, Balancer
 from mlproxy.config import Configuration
 from mlproxy.engine import Engine, QueueBounds, policy_for
+from mlproxy.engine.policies import SloBatching
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
 from mlproxy.ipc.records import REPLY_HEADER, REQUEST_HEADER
 from mlproxy.ipc.rendezvous import Offer
@@ -80,13 +81,17 @@ class NoBackend:
 
 
 class Rig:
-    """One worker with 32 connections, one batcher, one channel between them."""
+    """One worker with as many connections as requests come at once, one batcher, one channel between them."""
 
-    def __init__(self, head_lines: Callable[[int], bytes], body: bytes, *, counted: bool = True) -> None:
+    def __init__(
+        self, head_lines: Callable[[int], bytes], body: bytes, *,
+        counted: bool = True, policy: str = "static", at_once: int = SIZE,
+    ) -> None:  # fmt: skip
         endpoint = {
             "name": "iris", "backend": {"urls": ["http://127.0.0.1:1"], "scaling": {"slots": 1}},
-            "batching": {"policy": "static", "max_size": SIZE},
+            "batching": {"policy": policy, "max_size": SIZE},
         }  # fmt: skip
+        self._at_once = at_once
         configuration = Configuration.model_validate({"endpoints": [endpoint]})
         page = MetricPage.create(PageLayout.of(configuration), "bench")
         self._loop = asyncio.new_event_loop()
@@ -94,7 +99,7 @@ class Rig:
         self._head_lines, self._body, self._sent = head_lines, body, 0
         self._make_worker(configuration, page, IngressMetrics(page, 0, 10**9) if counted else NoMetrics())
         self._make_batcher(configuration, BatcherMetrics(page, 0) if counted else NoMetrics())
-        predictions = b",".join([b"[0.1,0.7,0.2]"] * SIZE)
+        predictions = b",".join([b"[0.1,0.7,0.2]"] * at_once)
         self._reply = BackendResponse(200, b"", b'{"predictions":[%b]}' % predictions)
 
     def _make_worker(self, configuration: Configuration, page: MetricPage, metrics: Any) -> None:
@@ -104,7 +109,7 @@ class Rig:
         config.load()
         server = uvicorn.Server(config)
         self._door = Door(
-            configuration, cast(Any, Silent()), worker=0, workers=1, max_connections=SIZE, rendezvous="",
+            configuration, cast(Any, Silent()), worker=0, workers=1, max_connections=self._at_once, rendezvous="",
             batcher_page=page, metrics=[metrics],
         )  # fmt: skip
         self._door.default_headers = b"date: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
@@ -114,14 +119,17 @@ class Rig:
         self._client._requests = Sender(self._requests, REQUEST_HEADER)
         self._client._replies = Receiver(self._replies, REPLY_HEADER)
         self._connections = []
-        for _ in range(SIZE):
+        for _ in range(self._at_once):
             connection = IngressProtocol(config, server.server_state, {}, self._loop, door=self._door)
             connection.connection_made(cast(Any, NoTransport()))
             self._connections.append(connection)
 
     def _make_batcher(self, configuration: Configuration, metrics: Any) -> None:
         endpoint = configuration.endpoints[0]
-        engine = Engine(policy_for(endpoint), QueueBounds(10_000, 2**28), slo_ns=10**9, retry_attempts=2)
+        policy = policy_for(endpoint)
+        if isinstance(policy, SloBatching):
+            policy.controller.service.size_cap.seen(SIZE)  # or the first batches would be smaller
+        engine = Engine(policy, QueueBounds(10_000, 2**28), slo_ns=endpoint.slo.latency_ns, retry_attempts=2)
         self._runtime = EndpointRuntime(
             endpoint, engine, codec_for("kserve-v1"), cast(Balancer, self._backend), metrics, _nothing
         )  # fmt: skip
@@ -132,7 +140,7 @@ class Rig:
         )  # fmt: skip
 
     def round_ns(self) -> tuple[float, ...]:
-        """One full batch through everything: CPU-ns per request of each stage."""
+        """One batch through everything: CPU-ns per request of each stage."""
         requests = [self._request() for _ in self._connections]
         touched: set[WorkerLink] = set()
         marks = [time.thread_time_ns()]
@@ -150,7 +158,7 @@ class Rig:
         marks.append(time.thread_time_ns())
         self._client._receive()
         marks.append(time.thread_time_ns())
-        return tuple((later - earlier) / SIZE for earlier, later in pairwise(marks))
+        return tuple((later - earlier) / self._at_once for earlier, later in pairwise(marks))
 
     def _request(self) -> bytes:
         self._sent += 1
@@ -169,6 +177,9 @@ def main() -> None:
         "the same head again": Rig(lambda _: b"", body),
         "a request id in each head": Rig(lambda number: b"X-Request-Id: caller-%d\r\n" % number, body),
         "the same head, no metrics": Rig(lambda _: b"", body, counted=False),
+        "policy slo": Rig(lambda _: b"", body, policy="slo"),
+        "one by one, policy static": Rig(lambda _: b"", body, at_once=1),
+        "one by one, policy slo": Rig(lambda _: b"", body, policy="slo", at_once=1),
     }
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in rigs}
     for _ in range(arguments.rounds):

@@ -13,7 +13,7 @@ from mlproxy.engine.lane import NEVER_NS, Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies.policy import Decision, Flush, WaitUntil
 from mlproxy.engine.request import Batch, FlushReason
-from mlproxy.engine.slo.controller import NETWORK_NS, Controller
+from mlproxy.engine.slo.controller import Controller
 from mlproxy.engine.slo.pods import Pods
 from mlproxy.units import NS_PER_MS
 
@@ -71,8 +71,7 @@ class SloBatching:
     def _first_in_time(self, lanes: LaneTable, now_ns: int) -> Lane | None:
         """The most urgent lane, after those members have been put aside that can no longer be answered in time."""
         first, is_hopeless = lanes.first(), self.controller.is_hopeless
-        longest_ns = self.controller.service.mean_ns(self.controller.size_cap) + NETWORK_NS
-        if first is None or first.listed_ns - now_ns > longest_ns:
+        if first is None or first.listed_ns - now_ns > self.controller.longest_ns:
             return first
         lanes.put_aside(lambda member, due_ns: is_hopeless(member.count, due_ns, now_ns))
         return lanes.first()
@@ -129,7 +128,7 @@ class SloBatching:
         self.controller.given_up(batch, now_ns)
 
     def observe_pods(self, ready: int) -> None:
-        self.controller.pods.told(ready)
+        self.controller.told(ready)
 
     def statistics(self) -> dict[str, float]:
         controller = self.controller
@@ -139,7 +138,7 @@ class SloBatching:
             "slots": controller.slots,
             "slots_needed": demand.slots,
             "tokens_ns": controller.tokens.value_ns,
-            "token_rate": controller.rate,
+            "token_rate": controller.tokens.rate,
             "base_ns": service.mean.base_ns,
             "slope_ns": service.mean.slope_ns,
             "level": service.mean.level,

@@ -58,9 +58,12 @@ class Controller:
         self.breaker = Breaker()
         self.slots = 1  #: that are ready; 0: the backend may have to be woken
         self.size_cap = 1
-        self.rate = 0.0  #: of the tokens, ns per ns
+        self.longest_ns = 0.0  #: mean time of the largest batch that may leave, with the network
         self.infeasible = False  #: even a request alone takes longer than the objective allows
-        self._explored_cap = 1
+        self._longest_lead_ns = (1 - LEAST_WAIT_SHARE) * slo_ns
+        self._bound = 1  # of the size, if every size had been tried
+        self._leads_ns: dict[int, int] = {}  # those that were asked for since a call has taught anything
+        self._look_ns = 0
         self._in_flight = 0
         self._sent: dict[Batch, _Sent] = {}
 
@@ -88,7 +91,11 @@ class Controller:
 
     def lead_ns(self, instances: int) -> int:
         """How long before its most urgent member is due a batch must leave, if one more instance may still join it."""
-        return int(min(self.service.quantile_ns(instances + 1), (1 - LEAST_WAIT_SHARE) * self.slo_ns))
+        lead_ns = self._leads_ns.get(instances)
+        if lead_ns is None:  # asked for several times per decision: 1 µs each
+            lead_ns = int(min(self.service.quantile_ns(instances + 1), self._longest_lead_ns))
+            self._leads_ns[instances] = lead_ns
+        return lead_ns
 
     def is_hopeless(self, instances: int, due_ns: int, now_ns: int) -> bool:
         """Whether a request of so many instances would be late if it left now, alone."""
@@ -102,7 +109,7 @@ class Controller:
         """When they will; never, if the bucket does not hold so much."""
         if self.service.mean_ns(instances) > self.tokens.capacity_ns:
             return NEVER_NS
-        return now_ns + 1 + math.ceil((self.service.mean_ns(instances) - self.tokens.value_ns) / self.rate)
+        return now_ns + 1 + math.ceil((self.service.mean_ns(instances) - self.tokens.value_ns) / self.tokens.rate)
 
     def _wait_ns(self, instances: int) -> float:
         return self.slo_ns - self.lead_ns(instances)
@@ -111,19 +118,35 @@ class Controller:
 
     def advance(self, now_ns: int) -> None:
         """Bring everything that changes with time up to ``now_ns``; between ticks that is the tokens only."""
-        if self.demand.tick(now_ns, self.feedback.reserve) or not self.rate:
+        if now_ns >= self._look_ns:
+            self.demand.tick(now_ns, self.feedback.reserve)
             self.feedback.tick(now_ns)
             self.slots = self.pods.slots(now_ns)
-            self._set_caps(now_ns)
+            self.infeasible = self.service.quantile_ns(1) >= self.slo_ns
+            self._look_ns = self.demand.next_tick_ns
+            self._refresh(now_ns)
+        self.tokens.advance(now_ns)
+
+    def told(self, ready: int) -> None:
+        """The backend has ``ready`` pods, says somebody who knows."""
+        self.pods.told(ready)
+        self._look_ns = 0
+
+    def _refresh(self, now_ns: int) -> None:
+        """Derive again what follows from the times, the sizes and the slots that are known."""
+        self._leads_ns.clear()
+        service = self.service
+        self._bound = service.size_cap.bound(service.mean.base_ns, service.mean.slope_ns, now_ns)
+        self.size_cap = min(service.size_cap.reach, self._bound)
+        self.longest_ns = service.mean_ns(self.size_cap) + NETWORK_NS
         needed = self.demand.slots if self.pods.elastic else self.slots
-        self.rate = self.pods.slot_target * PACED_SHARE * max(1, needed)
-        capacity_ns = max(float(SAVED_NS * needed), 1.01 * self.service.mean_ns(1))
-        self.tokens.advance(now_ns, self.rate, capacity_ns)
+        rate = self.pods.slot_target * PACED_SHARE * max(1, needed)
+        self.tokens.resize(rate, max(float(SAVED_NS * needed), 1.01 * service.mean_ns(1)))
 
     def arrived(self, instances: int, now_ns: int) -> None:
         """So many instances came at once."""
         self.advance(now_ns)
-        self.demand.batcher.arrive(instances, self._explored_cap, now_ns)
+        self.demand.batcher.arrive(instances, self._bound, now_ns)
 
     def left(self, batch: Batch, now_ns: int, *, held_up: bool) -> None:
         """``batch`` is on its way; ``held_up``: it should have left before."""
@@ -148,14 +171,14 @@ class Controller:
             if sent.undelayed:
                 self.service.learn(batch.instances, time_ns, self.feedback.exceed_share, now_ns)
             self._count(batch, sent, now_ns)
-            self._set_caps(now_ns)
+            self._refresh(now_ns)
             return
         self.tokens.spend(-sent.expected_ns)
         if failure.kind == "timeout" and sent.undelayed:
             self.service.learn_timeout(batch.instances, time_ns, self.feedback.exceed_share)
         elif failure.status == _TOO_LARGE and batch.instances > 1:
             self.service.size_cap.failed(batch.instances, now_ns)
-            self._set_caps(now_ns)
+        self._refresh(now_ns)
 
     def given_up(self, batch: Batch, now_ns: int) -> None:
         """Nobody waits for ``batch`` any more."""
@@ -165,12 +188,6 @@ class Controller:
         self._in_flight -= 1
         self.pods.observe(self._in_flight, now_ns)
         return self._sent.pop(batch)
-
-    def _set_caps(self, now_ns: int) -> None:
-        base_ns, slope_ns = self.service.mean.base_ns, self.service.mean.slope_ns
-        self.size_cap = self.service.size_cap.value(base_ns, slope_ns, now_ns)
-        self._explored_cap = self.service.size_cap.value_explored(base_ns, slope_ns, now_ns)
-        self.infeasible = self.service.quantile_ns(1) >= self.slo_ns
 
     def _count(self, batch: Batch, sent: _Sent, now_ns: int) -> None:
         completed = model = capacity = 0

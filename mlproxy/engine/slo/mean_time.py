@@ -76,8 +76,15 @@ class MeanTime:
         self.samples, self._sums = int(samples), sums
 
     def _add(self, instances: float, time_ns: float, weight: float = 1.0) -> None:
-        terms = (1.0, instances, time_ns, instances * instances, instances * time_ns)
-        self._sums = [FORGETTING * total + weight * term for total, term in zip(self._sums, terms, strict=True)]
+        sum_w, sum_n, sum_t, sum_nn, sum_nt = self._sums
+        weighted_n, weighted_t = weight * instances, weight * time_ns
+        self._sums = [
+            FORGETTING * sum_w + weight,
+            FORGETTING * sum_n + weighted_n,
+            FORGETTING * sum_t + weighted_t,
+            FORGETTING * sum_nn + weighted_n * instances,
+            FORGETTING * sum_nt + weighted_n * time_ns,
+        ]
 
     def _refit(self) -> None:
         weight, sum_n, sum_t, sum_nn, sum_nt = self._sums

@@ -29,17 +29,24 @@ class QuantileFactors:
     """The ratio of a high quantile to the mean, by size."""
 
     def __init__(self) -> None:
-        self._logs = [math.log(PRIOR_FACTOR)] * BUCKETS
+        self._logs = [math.log(PRIOR_FACTOR)] * (BUCKETS + 1)  # the last is the prior, and stays
         self._calls = [0] * BUCKETS
-        self._factors = [PRIOR_FACTOR] * BUCKETS
+        self._blends: dict[int, list[tuple[int, float]]] = {}  # of which logarithms, in which shares, a bucket's is
+        self._factors: dict[int, float] = {}  # those that were asked for since the last call
 
     def __repr__(self) -> str:
-        known = ", ".join(f"{2**k}: {self._factors[k]:.2f}" for k, calls in enumerate(self._calls) if calls)
+        known = ", ".join(f"{2**bucket}: {self.of(2**bucket):.2f}" for bucket in range(BUCKETS) if self._calls[bucket])
         return f"<QuantileFactors {known or 'nothing known'}>"
 
     def of(self, instances: int) -> float:
         """What to multiply the mean time with."""
-        return self._factors[bucket_of(instances)]
+        bucket = bucket_of(instances)
+        factor = self._factors.get(bucket)
+        if factor is None:
+            logs = self._logs
+            blend = self._blends.get(bucket) or self._blends.setdefault(bucket, self._blend(bucket))
+            factor = self._factors[bucket] = math.exp(sum([share * logs[one] for one, share in blend]))
+        return factor
 
     def learn(self, instances: int, ratio: float, exceed_share: float) -> None:
         """A call took ``ratio`` times its mean; the share of calls that may exceed the quantile is ``exceed_share``."""
@@ -49,31 +56,29 @@ class QuantileFactors:
         low, high = LOG_BOUNDS
         self._logs[bucket] = min(max(self._logs[bucket] + step * (exceeded - exceed_share), low), high)
         self._calls[bucket] += 1
-        self._blend()
+        if self._calls[bucket] <= ENOUGH_CALLS:
+            self._blends.clear()
+        self._factors.clear()
 
     def state(self) -> list[list[float]]:
         """What `restore` takes."""
-        return [list(self._logs), [float(calls) for calls in self._calls]]
+        return [self._logs[:BUCKETS], [float(calls) for calls in self._calls]]
 
     def restore(self, state: Sequence[Sequence[float]]) -> None:
         """Go on where another one stopped."""
         logs, calls = state
-        self._logs = list(logs)
+        self._logs[:BUCKETS] = logs
         self._calls = [int(count) for count in calls]
-        self._blend()
+        self._blends.clear()
+        self._factors.clear()
 
-    def _blend(self) -> None:
-        known = [bucket for bucket in range(BUCKETS) if self._calls[bucket]]
-        for bucket in range(BUCKETS):
-            self._factors[bucket] = math.exp(self._blended_log(bucket, known))
-
-    def _blended_log(self, bucket: int, known: list[int]) -> float:
+    def _blend(self, bucket: int) -> list[tuple[int, float]]:
         if self._calls[bucket] >= ENOUGH_CALLS:
-            return self._logs[bucket]
+            return [(bucket, 1.0)]
+        known = [one for one in range(BUCKETS) if self._calls[one]]
         smaller = [one for one in known if one < bucket][-1:]
         larger = [one for one in known if one > bucket][:1]
-        weights = [(min(self._calls[one], NEIGHBOUR_WEIGHT), self._logs[one]) for one in (bucket, *smaller, *larger)]
-        weight = sum(one for one, _ in weights)
-        prior_weight = max(0, ENOUGH_CALLS - weight)
-        total = sum(one * log for one, log in weights) + prior_weight * math.log(PRIOR_FACTOR)
-        return total / (weight + prior_weight)
+        weights = [(one, min(self._calls[one], NEIGHBOUR_WEIGHT)) for one in (bucket, *smaller, *larger)]
+        weight = sum(one for _, one in weights)
+        weights.append((BUCKETS, max(0, ENOUGH_CALLS - weight)))
+        return [(one, share / max(weight, ENOUGH_CALLS)) for one, share in weights]

@@ -38,12 +38,13 @@ class SizeCap:
     def __repr__(self) -> str:
         return f"<SizeCap {self.max_size}, seen {self.largest_seen}, cliff {self._cliff}, failed {self._failed}>"
 
-    def value(self, base_ns: float, slope_ns: float, now_ns: int) -> int:
-        """Instances that a batch may have now, by the shape of the mean time."""
-        return min(max(1, 2 * self.largest_seen), self.value_explored(base_ns, slope_ns, now_ns))
+    @property
+    def reach(self) -> int:
+        """What exploring allows: 1, 2, 4 and so on as batches of that size succeed."""
+        return max(1, 2 * self.largest_seen)
 
-    def value_explored(self, base_ns: float, slope_ns: float, now_ns: int) -> int:
-        """As `value`, once every size has been tried."""
+    def bound(self, base_ns: float, slope_ns: float, now_ns: int) -> int:
+        """What everything else allows, by the shape of the mean time."""
         cap = min(self.max_size, knee(base_ns, slope_ns))
         if self._cliff is not None:
             if now_ns - self._cliff_since_ns < CLIFF_FORGOTTEN_NS:
@@ -97,8 +98,8 @@ class SizeCap:
         self._cliff = None
 
 
-def knee(base_ns: float, slope_ns: float) -> int:
-    """The size at which a call's own cost has become `OVERHEAD_SHARE` of it."""
+def knee(base_ns: float, slope_ns: float, overhead_share: float = OVERHEAD_SHARE) -> int:
+    """The size at which a call's own cost has become ``overhead_share`` of it."""
     if slope_ns <= 0.0:
         return 2**31
-    return max(1, math.ceil(min(2.0**31, base_ns / slope_ns * (1 - OVERHEAD_SHARE) / OVERHEAD_SHARE)))
+    return max(1, math.ceil(min(2.0**31, base_ns / slope_ns * (1 - overhead_share) / overhead_share)))

@@ -17,18 +17,24 @@ class Tokens:
     def __init__(self) -> None:
         self.value_ns = 0.0
         self.capacity_ns = 0.0
-        self._at_ns: int | None = None
+        self.rate = 0.0  #: of the refill, ns per ns
+        self._at_ns = -1  # not yet
 
     def __repr__(self) -> str:
         return f"<Tokens {self.value_ns / 1e6:.1f} of {self.capacity_ns / 1e6:.1f} ms>"
 
-    def advance(self, now_ns: int, rate: float, capacity_ns: float) -> None:
-        """Refill up to ``now_ns`` with ``rate`` (ns per ns), up to ``capacity_ns``; the first time it is full."""
-        if self._at_ns is None:
-            self.value_ns = capacity_ns
-        else:
-            self.value_ns = min(capacity_ns, self.value_ns + rate * (now_ns - self._at_ns))
+    def resize(self, rate: float, capacity_ns: float) -> None:
+        """From the last `advance` on refill with ``rate``, up to ``capacity_ns``."""
+        self.rate = rate
         self.capacity_ns = capacity_ns
+        self.value_ns = min(capacity_ns, self.value_ns)
+
+    def advance(self, now_ns: int) -> None:
+        """Refill up to ``now_ns``; the first time the bucket is full."""
+        if self._at_ns < 0:
+            self.value_ns = self.capacity_ns
+        elif now_ns > self._at_ns:
+            self.value_ns = min(self.capacity_ns, self.value_ns + self.rate * (now_ns - self._at_ns))
         self._at_ns = now_ns
 
     def spend(self, amount_ns: float) -> None:

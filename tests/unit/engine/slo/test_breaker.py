@@ -18,7 +18,8 @@ def broken(failure: Failure, times: int = FAILURES_TO_PROBE) -> Breaker:
 
 
 @pytest.mark.parametrize(
-    "failure", [REFUSED, Failure("reset", ""), Failure("timeout", ""), Failure("status", "", 503), Failure("contract", "")]
+    "failure",
+    [REFUSED, Failure("reset", ""), Failure("timeout", ""), Failure("status", "", 503), Failure("contract", "")],
 )
 def test_five_failures_in_a_row_make_it_probe_once_a_second(failure: Failure) -> None:
     assert not broken(failure, FAILURES_TO_PROBE - 1).probing

@@ -104,7 +104,7 @@ def test_a_pod_that_is_wanted_is_counted_on_after_a_cold_start() -> None:
     pods = ShadowPods(SPEC, 1)
     pods.observe(3, 0)
     ready = [pods.slots(tenth * NS_PER_S // 10) for tenth in range(81)]
-    assert ready[: 60] == [1] * 60  # looked at after 2 s, believed 4 s later
+    assert ready[:60] == [1] * 60  # looked at after 2 s, believed 4 s later
     assert ready[60:] == [5] * 21  # ceil(3 / 0.7)
 
 

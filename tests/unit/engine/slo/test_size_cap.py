@@ -13,7 +13,7 @@ BASE_NS, SLOPE_NS = 40.0 * NS_PER_MS, 1.0 * NS_PER_MS
 
 
 def cap_of(cap: SizeCap, now_ns: int = 0) -> int:
-    return cap.value(BASE_NS, SLOPE_NS, now_ns)
+    return min(cap.reach, cap.bound(BASE_NS, SLOPE_NS, now_ns))
 
 
 def explored(max_size: int = 128) -> SizeCap:
@@ -47,11 +47,11 @@ def test_the_knee_is_where_a_calls_own_cost_is_a_tenth_of_it(base_ms: float, slo
 
 
 def test_without_a_slope_there_is_no_knee() -> None:
-    assert SizeCap(4096).value_explored(BASE_NS, 0.0, 0) == 4096
+    assert SizeCap(4096).bound(BASE_NS, 0.0, 0) == 4096
 
 
 def test_beyond_the_knee_nothing_is_gained() -> None:
-    assert explored().value(10.0, 10.0, 0) == 9
+    assert explored().bound(10.0, 10.0, 0) == 9
 
 
 def test_a_batch_too_large_for_the_backend_halves_the_size_and_a_minute_doubles_it() -> None:
@@ -95,7 +95,7 @@ def test_the_mean_is_fitted_anew_below_the_cliff() -> None:
     for call in range(60):
         size = (4, 8, 16, 32, 64)[call % 5]
         service.learn(size, cliff_ms(size) * NS_PER_MS, 0.01, 0)
-    assert service.size_cap.value_explored(service.mean.base_ns, service.mean.slope_ns, 0) == 32
+    assert service.size_cap.bound(service.mean.base_ns, service.mean.slope_ns, 0) == 32
     for size in (1, 8, 32):
         assert service.mean_ns(size) == pytest.approx(cliff_ms(size) * NS_PER_MS, rel=0.05)
 

@@ -11,7 +11,8 @@ CAPACITY_NS = 100.0
 
 def full() -> Tokens:
     tokens = Tokens()
-    tokens.advance(0, 0.5, CAPACITY_NS)
+    tokens.resize(0.5, CAPACITY_NS)
+    tokens.advance(0)
     return tokens
 
 
@@ -22,9 +23,9 @@ def test_at_first_the_bucket_is_full() -> None:
 def test_it_refills_with_time_and_never_beyond_its_capacity() -> None:
     tokens = full()
     tokens.spend(80)
-    tokens.advance(40, 0.5, CAPACITY_NS)
+    tokens.advance(40)
     assert tokens.value_ns == pytest.approx(20 + 40 * 0.5)
-    tokens.advance(10**6, 0.5, CAPACITY_NS)
+    tokens.advance(10**6)
     assert tokens.value_ns == CAPACITY_NS
 
 
@@ -47,11 +48,12 @@ def test_a_call_that_took_less_gives_back_the_rest() -> None:
 
 def test_a_smaller_capacity_takes_away_what_is_beyond_it() -> None:
     tokens = full()
-    tokens.advance(1, 0.5, 30)
+    tokens.resize(0.5, 30)
     assert tokens.value_ns == tokens.capacity_ns == 30
 
 
 def test_it_shows_what_it_holds() -> None:
     tokens = Tokens()
-    tokens.advance(0, 0.5, 2_000_000)
+    tokens.resize(0.5, 2_000_000)
+    tokens.advance(0)
     assert repr(tokens) == "<Tokens 2.0 of 2.0 ms>"
