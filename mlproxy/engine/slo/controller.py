@@ -136,7 +136,7 @@ class Controller:
         """Derive again what follows from the times, the sizes and the slots that are known."""
         self._leads_ns.clear()
         service = self.service
-        self._bound = service.size_cap.bound(service.mean.base_ns, service.mean.slope_ns, now_ns)
+        self._bound = service.size_bound(self._longest_lead_ns, now_ns)
         self.size_cap = min(service.size_cap.reach, self._bound)
         self.longest_ns = service.mean_ns(self.size_cap) + NETWORK_NS
         needed = self.demand.slots if self.pods.elastic else self.slots

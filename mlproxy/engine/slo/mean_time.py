@@ -92,7 +92,10 @@ class MeanTime:
         variance = max(0.0, sum_nn / weight - mean_n * mean_n)
         covariance = sum_nt / weight - mean_n * mean_t
         ridge = RIDGE * mean_n * mean_n + RIDGE_FLOOR
-        slope_ns = (covariance + ridge * self.slope_ns) / (variance + ridge)
+        # The slope it had, if all times had changed by the factor that their mean has: with one size only nothing else
+        # is known, and a slope held as it was would make a base of less than nothing once a slow backend is fast again.
+        held_ns = self.slope_ns * mean_t / (self.base_ns + self.slope_ns * mean_n)
+        slope_ns = (covariance + ridge * held_ns) / (variance + ridge)
         base_ns = mean_t - slope_ns * mean_n
         if slope_ns < 0:
             slope_ns, base_ns = 0.0, mean_t

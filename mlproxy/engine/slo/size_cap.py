@@ -10,7 +10,8 @@ from mlproxy.units import NS_PER_S
 #: Where what a call costs beside its instances has become this share of it, larger batches gain nothing worth waiting
 #: for.
 OVERHEAD_SHARE = 0.1
-#: A bucket is judged from so many calls on, over the last twenty or so.
+#: A bucket is judged on its first calls, from so many on and up to so many. One that has been well for longer does not
+#: become a cliff: if its calls get slow the backend has, and what is known of the smaller buckets is out of date.
 JUDGED_FROM, REMEMBERED = 5, 20
 #: An instance that costs so many times more than in a smaller bucket has gone over a cliff (memory, padding, caches).
 CLIFF_RATIO = 1.5
@@ -77,7 +78,7 @@ class SizeCap:
         weight = 1 / min(self._calls[bucket], REMEMBERED)
         self._sizes[bucket] += weight * (instances - self._sizes[bucket])
         self._costs[bucket] += weight * (time_ns / instances - self._costs[bucket])
-        if self._cliff is not None or self._calls[bucket] < JUDGED_FROM:
+        if self._cliff is not None or not JUDGED_FROM <= self._calls[bucket] <= REMEMBERED:
             return []
         judged = [one for one in range(bucket) if self._calls[one] >= JUDGED_FROM]
         best = min(judged, key=lambda one: self._costs[one], default=bucket)
