@@ -68,7 +68,7 @@ class SizeCap:
         self._failed, self._failed_ns = max(1, instances // 2), now_ns
 
     def is_beyond_cliff(self, instances: int) -> bool:
-        """Whether a batch of ``instances`` is slower than smaller ones promise; a request so large goes all the same."""
+        """Whether ``instances`` are slower than smaller batches promise; a request so large goes all the same."""
         return self._cliff is not None and instances > self._cliff
 
     def learn(self, instances: int, time_ns: float, now_ns: int) -> list[Point]:
