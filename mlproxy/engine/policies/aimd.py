@@ -7,6 +7,7 @@ batches smaller; it never limits the calls in flight; and a quiet service waits 
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from mlproxy.config import Aimd
 from mlproxy.engine.events import Failure
@@ -15,8 +16,8 @@ from mlproxy.engine.policies.policy import Decision, Flush, Unlearning, WaitUnti
 from mlproxy.engine.request import Batch
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
-#: What is remembered of answers and of calls.
-WINDOW_NS = 60 * NS_PER_S
+#: What is remembered of answers and of calls, and of why batches left.
+WINDOW_NS, DEPARTURES_NS = 60 * NS_PER_S, 20 * NS_PER_S
 #: An estimate, also that there is none, is used again for so long.
 MEMO_NS = 10 * NS_PER_S
 #: The estimate without data, and the least that an estimate and a timeout come to.
@@ -38,7 +39,7 @@ class AimdBatching(Unlearning):
         self._latencies: deque[tuple[int, int]] = deque()  # answered at, latency
         self._calls: deque[tuple[int, int, int]] = deque()  # ended at, instances, time
         self._memo: dict[int, tuple[int, float]] = {}  # by size: good until, estimate
-        self._left = self._left_by_timer = 0  # in this interval
+        self._departures: deque[tuple[int, bool]] = deque()  # left at, by the timer
         self._look_ns: int | None = None
 
     def __repr__(self) -> str:
@@ -61,8 +62,8 @@ class AimdBatching(Unlearning):
         return WaitUntil(due_ns) if full is None else Flush(full, self.size_cap, "full")
 
     def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
-        self._left += 1
-        self._left_by_timer += batch.reason == "deadline"
+        self._departures.append((now_ns, batch.reason == "deadline"))
+        _forget(self._departures, now_ns - DEPARTURES_NS)
 
     def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
         if failure is not None:
@@ -82,8 +83,7 @@ class AimdBatching(Unlearning):
 
     def _estimate_ns(self, instances: int, now_ns: int) -> float:
         """The 95th percentile of calls of this size; of the largest size there is, if there is none of this one."""
-        while self._calls and self._calls[0][0] < now_ns - WINDOW_NS:
-            self._calls.popleft()
+        _forget(self._calls, now_ns - WINDOW_NS)
         sizes = {size for _, size, _ in self._calls}
         if not sizes:
             return NO_DATA_NS
@@ -96,17 +96,22 @@ class AimdBatching(Unlearning):
         if now_ns < self._look_ns:
             return
         self._look_ns = now_ns + self._settings.interval_ns
-        while self._latencies and self._latencies[0][0] < now_ns - WINDOW_NS:
-            self._latencies.popleft()
-        if not self._latencies or not self._left:
+        _forget(self._latencies, now_ns - WINDOW_NS)
+        _forget(self._departures, now_ns - DEPARTURES_NS)
+        if not self._latencies or not self._departures:
             return
         latency_ns = percentile_95([latency_ns for _, latency_ns in self._latencies])
-        by_timer = self._left_by_timer / self._left >= self._settings.timeout_ratio
-        if latency_ns >= self._objective_ns or by_timer:
+        timer_share = sum([by_timer for _, by_timer in self._departures]) / len(self._departures)
+        if latency_ns >= self._objective_ns or timer_share >= self._settings.timeout_ratio:
             self.size_cap = max(1, int(self.size_cap * self._settings.factor))
         else:
             self.size_cap = min(self._max_size, self.size_cap + self._settings.step)
-        self._left = self._left_by_timer = 0
+
+
+def _forget(records: deque[Any], before_ns: int) -> None:
+    """Drop what happened before then; each record begins with when it did."""
+    while records and records[0][0] < before_ns:
+        records.popleft()
 
 
 def percentile_95(values: list[int]) -> float:

@@ -60,6 +60,7 @@ class Controller:
         self.size_cap = 1
         self.longest_ns = 0.0  #: mean time of the largest batch that may leave, with the network
         self.infeasible = False  #: even a request alone takes longer than the objective allows
+        self._longest_lead_ns = (1 - LEAST_WAIT_SHARE) * slo_ns
         self._bound = 1  # of the size, if every size had been tried
         self._leads_ns: dict[int, int] = {}  # those that were asked for since a call has taught anything
         self._look_ns = 0
@@ -92,7 +93,7 @@ class Controller:
         """How long before its most urgent member is due a batch must leave, if one more instance may still join it."""
         lead_ns = self._leads_ns.get(instances)
         if lead_ns is None:  # asked for several times per decision: 1 µs each
-            lead_ns = int(min(self.service.quantile_ns(instances + 1), (1 - LEAST_WAIT_SHARE) * self.slo_ns))
+            lead_ns = int(min(self.service.quantile_ns(instances + 1), self._longest_lead_ns))
             self._leads_ns[instances] = lead_ns
         return lead_ns
 
@@ -135,7 +136,7 @@ class Controller:
         """Derive again what follows from the times, the sizes and the slots that are known."""
         self._leads_ns.clear()
         service = self.service
-        self._bound = service.size_cap.bound(service.mean.base_ns, service.mean.slope_ns, now_ns)
+        self._bound = service.size_bound(self._longest_lead_ns, now_ns)
         self.size_cap = min(service.size_cap.reach, self._bound)
         self.longest_ns = service.mean_ns(self.size_cap) + NETWORK_NS
         needed = self.demand.slots if self.pods.elastic else self.slots

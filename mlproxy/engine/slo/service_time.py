@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlproxy.engine.slo.mean_time import MeanTime
 from mlproxy.engine.slo.quantiles import QuantileFactors
-from mlproxy.engine.slo.size_cap import SizeCap
+from mlproxy.engine.slo.size_cap import SizeCap, knee
 from mlproxy.units import NS_PER_MS
 
 #: Added to every quantile: timers are late and bytes take time. The 99th percentile of a timer's lateness on a busy
@@ -32,6 +32,18 @@ class ServiceTime:
     def quantile_ns(self, instances: int) -> float:
         """The time that a call with ``instances`` exceeds rarely enough."""
         return self.factors.of(instances) * self.mean.of(instances) + MARGIN_NS
+
+    def size_bound(self, budget_ns: float, now_ns: int) -> int:
+        """Instances that a batch may have once every size has been tried.
+
+        A batch that takes longer than ``budget_ns`` is late for all its members; where that leaves small ones only, so
+        many are sent that each costs twice what it would in the largest: smaller ones would buy little with many pods.
+        """
+        base_ns, slope_ns = self.mean.base_ns, self.mean.slope_ns
+        bound = self.size_cap.bound(base_ns, slope_ns, now_ns)
+        if self.quantile_ns(bound) <= budget_ns:
+            return bound
+        return min(bound, max(self.most_within(budget_ns, bound), knee(base_ns, slope_ns, overhead_share=0.5)))
 
     def most_within(self, budget_ns: float, at_most: int) -> int:
         """The largest size, up to ``at_most``, whose quantile is within ``budget_ns``; 0 if there is none."""

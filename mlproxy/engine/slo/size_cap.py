@@ -68,7 +68,7 @@ class SizeCap:
         self._failed, self._failed_ns = max(1, instances // 2), now_ns
 
     def is_beyond_cliff(self, instances: int) -> bool:
-        """Whether a batch of ``instances`` is slower than smaller ones promise; a request so large goes all the same."""
+        """Whether ``instances`` are slower than smaller batches promise; a request so large goes all the same."""
         return self._cliff is not None and instances > self._cliff
 
     def learn(self, instances: int, time_ns: float, now_ns: int) -> list[Point]:
@@ -99,8 +99,8 @@ class SizeCap:
         self._cliff = None
 
 
-def knee(base_ns: float, slope_ns: float) -> int:
-    """The size at which a call's own cost has become `OVERHEAD_SHARE` of it."""
+def knee(base_ns: float, slope_ns: float, overhead_share: float = OVERHEAD_SHARE) -> int:
+    """The size at which a call's own cost has become ``overhead_share`` of it."""
     if slope_ns <= 0.0:
         return 2**31
-    return max(1, math.ceil(min(2.0**31, base_ns / slope_ns * (1 - OVERHEAD_SHARE) / OVERHEAD_SHARE)))
+    return max(1, math.ceil(min(2.0**31, base_ns / slope_ns * (1 - overhead_share) / overhead_share)))

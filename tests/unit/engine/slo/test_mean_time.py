@@ -81,6 +81,17 @@ def test_a_drift_by_two_is_followed_within_ten_calls(factor: float, within: floa
         assert mean_ms(model, size) == pytest.approx(factor * toxic(size), rel=0.05)
 
 
+def test_where_only_one_size_is_ever_seen_a_change_of_speed_is_no_change_of_shape() -> None:
+    model = MeanTime(1000 * NS_PER_MS)
+    shapes = []
+    for factor in (1.0, 4.0, 1.0, 0.25):
+        for _ in range(1000):
+            model.learn(32, factor * fashion(32) * NS_PER_MS)
+        assert mean_ms(model, 32) == pytest.approx(factor * fashion(32), rel=0.01)
+        shapes.append(model.of(1) / model.of(32))
+    assert shapes == pytest.approx([shapes[0]] * 4, rel=0.01)
+
+
 def test_an_outlier_moves_the_mean_no_more_than_the_largest_time_that_is_believed() -> None:
     model = taught(toxic)
     model.learn(8, 100 * toxic(8) * NS_PER_MS)

@@ -90,6 +90,40 @@ def test_instances_that_get_cheaper_with_the_size_are_no_cliff() -> None:
     assert cap_of(cap) == 128
 
 
+def test_a_backend_that_slows_down_is_no_cliff() -> None:
+    cap = explored()
+    for size in (8, 16, 32, 64):
+        for _ in range(30):
+            cap.learn(size, (40 + size) * NS_PER_MS, 0)
+    for _ in range(30):  # three times as slow from now on, and nobody asks how the small ones are
+        assert not cap.learn(64, 3 * (40 + 64) * NS_PER_MS, 0)
+    assert cap_of(cap) == 128
+
+
+def known(base_ms: float, slope_ms: float) -> ServiceTime:
+    """The law is known, and its noise small."""
+    service = ServiceTime(500 * NS_PER_MS, 128)
+    for call in range(2000):
+        size = 2 ** (call % 8)
+        service.learn(size, (base_ms + slope_ms * size) * NS_PER_MS, 0.3, 0)
+    return service
+
+
+@pytest.mark.parametrize(
+    ("base_ms", "slope_ms", "size"),
+    [
+        (40, 1, 128),  # 1.03 × 168 ms + 3 ms are within the 450 ms that there are
+        (60, 4, 93),  # of the 450 ms 3 are the margin's, and 1.03 × (60 + 4 × 93) = 445
+        (400, 4, 100),  # one instance takes nearly all of it: half the calls' own cost is shared at 100
+        (500, 10, 50),  # not even one instance is in time
+    ],
+)
+def test_a_batch_does_not_become_so_large_that_all_its_members_are_late(
+    base_ms: float, slope_ms: float, size: int
+) -> None:
+    assert known(base_ms, slope_ms).size_bound(450 * NS_PER_MS, 0) == pytest.approx(size, abs=2)
+
+
 def test_the_mean_is_fitted_anew_below_the_cliff() -> None:
     service = ServiceTime(500 * NS_PER_MS, 128)
     for call in range(60):
