@@ -3,8 +3,8 @@
     python -m bench.micro.hot_path [--bytes 40] [--rounds 3000]
 
 The real protocol, door, rings, link and engine, with transports and a backend that do nothing; 32 requests a round, as
-one full batch, or one a round, so that every event comes singly. Cases are interleaved round by round; the first quartile
-is shown, for what else the machine does only ever adds.
+one full batch, or one a round, so that every event comes singly. Cases are interleaved round by round; the first
+quartile is shown, for what else the machine does only ever adds.
 """
 
 from __future__ import annotations
