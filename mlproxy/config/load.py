@@ -6,6 +6,7 @@ the path in it, the environment variable or the flag.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
@@ -104,7 +105,13 @@ def _validated(
 
 
 def _unusable_files(configuration: Configuration, broken: set[Path]) -> Iterator[Finding]:
-    """Files that the batcher will need: found out here, not by its dying."""
+    """Files and folders that the batcher will need: found out here, not by its dying."""
+    folder = configuration.server.state_dir
+    if folder is not None and ("server", "state_dir") not in broken:
+        if not FilePath(folder).is_dir():
+            yield Finding(("server", "state_dir"), f"{folder} is not a folder; make it")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            yield Finding(("server", "state_dir"), f"{folder} cannot be written to")
     for index, endpoint in enumerate(configuration.endpoints):
         path: Path = ("endpoints", index, "backend", "tls", "ca_file")
         file = endpoint.backend.tls.ca_file

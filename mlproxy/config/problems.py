@@ -19,7 +19,6 @@ from mlproxy.config.suggest import closest
 _PLANNED_KEYS = {
     "admin.token", "endpoints[].batching.lane_headers", "endpoints[].batching.verify", "endpoints[].batching.coalesce",
     "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
-    "server.state_dir",
 }  # fmt: skip
 _PLANNED_VALUES = {
     "endpoints[].protocol": {"kserve-v2", "custom"},

@@ -54,6 +54,11 @@ class Server(Section):
     ring_bytes: Annotated[SizeBytes, Field(ge=2**16, le=2**30)] = Field(
         8 * 2**20, alias="ring", description="Shared memory of each of a worker's two rings."
     )
+    state_dir: Annotated[str, Field(min_length=1)] | None = Field(
+        None, examples=["/var/lib/mlproxy"],
+        description="A folder in which policy slo keeps what it has learned, a small file per endpoint, over a restart "
+        "of less than an hour. null: it learns anew.",
+    )  # fmt: skip
 
 
 class Admin(Section):

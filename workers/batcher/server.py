@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlproxy.backend import Balancer
 from mlproxy.config import Endpoint
-from mlproxy.engine import Engine, QueueBounds, policy_for
+from mlproxy.engine import Engine, Policy, QueueBounds, policy_for
+from mlproxy.engine.policies import SloBatching
 from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
 from mlproxy.protocols import codec_for
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.service import BatcherService
+from workers.batcher.state_file import StateFile, keep_up_to_date
 from workers.launch import let_signals_through
 from workers.sockets import inherited_socket
 
@@ -38,23 +40,34 @@ async def serve(launch: Launch) -> None:
     listener = inherited_socket(launch.listen_fd)
     service = BatcherService(loop, listener, max_backlog_bytes=configuration.limits.queue_bytes)
     bounds = QueueBounds(configuration.limits.queue_instances, configuration.limits.queue_bytes)
-    balancers, runtimes = [], []
+    balancers, runtimes, files = [], [], []
     for index, endpoint in enumerate(configuration.endpoints):
         metrics = BatcherMetrics(page, index)
         balancer = Balancer.of(endpoint, configuration.limits, loop, metrics.healthy)
         balancers.append(balancer)
-        runtimes.append(_runtime(endpoint, balancer, bounds, metrics, service))
+        policy = policy_for(endpoint)
+        if isinstance(policy, SloBatching) and configuration.server.state_dir is not None:
+            files.append(StateFile(configuration.server.state_dir, endpoint.name, policy.controller))
+            files[-1].read()
+        runtimes.append(_runtime(endpoint, policy, balancer, bounds, metrics, service))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     let_signals_through()
     heart = asyncio.create_task(_beat(page))
+    drained = asyncio.Event()
+    saving = asyncio.create_task(keep_up_to_date(files, drained))
     service.start(runtimes)
     page.set_state(PageState.READY)
     await stop.wait()
     page.set_state(PageState.DRAINING)
     await service.drain()
+<<<<<<< HEAD
     page.set_state(PageState.DRAINED)
+=======
+    drained.set()
+    await saving
+>>>>>>> slotests
     heart.cancel()
     service.close()
     for balancer in balancers:
@@ -62,9 +75,9 @@ async def serve(launch: Launch) -> None:
 
 
 def _runtime(
-    endpoint: Endpoint, balancer: Balancer, bounds: QueueBounds, metrics: BatcherMetrics, service: BatcherService
-) -> EndpointRuntime:
-    policy = policy_for(endpoint)
+    endpoint: Endpoint, policy: Policy, balancer: Balancer, bounds: QueueBounds, metrics: BatcherMetrics,
+    service: BatcherService,
+) -> EndpointRuntime:  # fmt: skip
     engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
     return EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
 

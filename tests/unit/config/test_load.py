@@ -367,3 +367,19 @@ def test_a_key_that_is_no_text_is_a_problem(loading: Loading, text: str) -> None
 def test_an_override_below_something_that_is_no_section_still_reports_the_section(loading: Loading) -> None:
     (found,) = loading.problems("server: 5\n" + ENDPOINTS, {}, port=1)
     assert found.startswith("server: ")
+
+
+def test_a_state_folder_that_cannot_be_written_to_is_found_before_anything_is_started(
+    loading: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problems(folder: Path) -> list[str]:
+        return loading.problems(ENDPOINTS + f"server: {{state_dir: {folder}}}\n")
+
+    missing = tmp_path / "missing"
+    assert problems(missing) == [f"server.state_dir: {missing} is not a folder; make it"]
+    missing.write_text("a file")
+    assert problems(missing) == [f"server.state_dir: {missing} is not a folder; make it"]
+    assert loading.load(ENDPOINTS + f"server: {{state_dir: {tmp_path}}}\n").server.state_dir == str(tmp_path)
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may be allowed everything
+    assert problems(tmp_path) == [f"server.state_dir: {tmp_path} cannot be written to"]
+    assert loading.problems(ENDPOINTS + "server: {state_dir: ''}\n")[0].startswith("server.state_dir: ")

@@ -173,7 +173,7 @@ def test_the_closest_word_is_proposed_only_when_it_is_close() -> None:
 def test_a_section_of_the_wrong_kind_is_told_in_words_of_the_file() -> None:
     found = problems({"server": 5, "endpoints": [{"name": "a", "backend": {"urls": []}}]})
     assert found == [
-        "server: must be a mapping with the keys host, port, workers, drain_timeout, ring, not 5",
+        "server: must be a mapping with the keys host, port, workers, drain_timeout, ring, state_dir, not 5",
         "endpoints[0].backend.urls: needs at least one, such as [http://127.0.0.1:9000]",
     ]
     assert problems({"endpoints": []}) == ["endpoints: needs at least one"]
