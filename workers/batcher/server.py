@@ -62,12 +62,9 @@ async def serve(launch: Launch) -> None:
     await stop.wait()
     page.set_state(PageState.DRAINING)
     await service.drain()
-<<<<<<< HEAD
-    page.set_state(PageState.DRAINED)
-=======
     drained.set()
     await saving
->>>>>>> slotests
+    page.set_state(PageState.DRAINED)
     heart.cancel()
     service.close()
     for balancer in balancers:
