@@ -44,5 +44,4 @@ def test_ctrl_c_counts_again_after_the_work() -> None:
 
     assert run(work()) == "done"
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        signal.pause()
+        signal.raise_signal(signal.SIGINT)
