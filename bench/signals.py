@@ -37,3 +37,6 @@ async def until_signalled(work: Awaitable[T]) -> T:
         if not caught:
             raise
         raise Interrupted(caught[0]) from None
+    finally:  # closing the loop leaves a handler that does nothing (uvloop 0.23)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -24,6 +24,7 @@ class Clock:
         self._timeline = timeline
         self._timer = InstantTimer(self._expired)
         self._armed_ns = _NEVER_NS
+        self._closed = False
         self._arm()
 
     def __repr__(self) -> str:
@@ -36,12 +37,15 @@ class Clock:
 
     def happen(self, action: Action, argument: Any, in_ns: int = 0) -> None:
         """Something came from outside: ``action(argument)`` happens now, or ``in_ns`` later."""
-        self._timeline.at(self.now_ns + in_ns, action, argument)
-        self._advance()
+        if not self._closed:
+            self._timeline.at(self.now_ns + in_ns, action, argument)
+            self._advance()
 
     def close(self) -> None:
-        """Nothing happens any more."""
-        self._timer.close()
+        """Nothing happens any more, whatever comes."""
+        if not self._closed:
+            self._closed = True
+            self._timer.close()
 
     def _expired(self) -> None:
         self.late_ns.append(self.now_ns - self._armed_ns)

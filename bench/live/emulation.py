@@ -49,11 +49,6 @@ class Emulation:
         return f"<Emulation of {self._scenario.proxy.policy}: {self.cluster!r}>"
 
     @property
-    def requests(self) -> int:
-        """How many there will be."""
-        return len(self._arrivals_ns)
-
-    @property
     def elapsed_ns(self) -> int | None:
         """Since the traffic began; None: it has not."""
         return self._clock.now_ns if self._clock else None
@@ -72,7 +67,7 @@ class Emulation:
                 file.write_text(configuration_for(self._scenario.proxy, url).to_json())  # YAML contains JSON
                 proxy = Proxy("-c", str(file), "--workers", "1")
                 try:
-                    await until_ready(proxy)
+                    await _until_ready(proxy)
                     await self._drive(proxy.url + PREDICT)
                 finally:
                     proxy.stop(STOP_WITHIN_S)
@@ -111,7 +106,7 @@ class Emulation:
     # --- calls -----------------------------------------------------------------------------------------------
 
     def _call_came(self, call: HttpCall) -> None:
-        assert self._clock is not None, "the proxy called before there was a request"
+        assert self._clock is not None  # the proxy calls when it has a request
         self._measurements.sent(call.instances, self._clock.now_ns)
         self._clock.happen(self.cluster.receive, call, self._outward_ns)
 
@@ -131,7 +126,7 @@ def configuration_for(proxy: ProxyConfiguration, url: str) -> Configuration:
     return Configuration.model_validate({"limits": proxy.limits, "endpoints": (named,)})
 
 
-async def until_ready(proxy: Proxy) -> None:
+async def _until_ready(proxy: Proxy) -> None:
     """Look again and again; nothing else happens before it is."""
     try:
         async with asyncio.timeout(START_WITHIN_S):

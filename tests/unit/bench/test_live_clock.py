@@ -58,6 +58,14 @@ def test_what_was_planned_before_comes_before_what_comes_from_outside() -> None:
     assert outside_ns >= 20 * NS_PER_MS
 
 
+def test_nothing_happens_once_it_is_closed() -> None:
+    async def come_too_late(timeline: Timeline, clock: Clock, log: Log) -> None:
+        clock.close()
+        clock.happen(lambda name: log.append((name, 0)), "too late")
+
+    assert with_clock(come_too_late, [(3600 * 1000 * NS_PER_MS, "in an hour")]) == []
+
+
 def test_an_earlier_alarm_is_not_kept_waiting_by_a_later_one() -> None:
     async def plan_earlier(timeline: Timeline, clock: Clock, log: Log) -> None:
         clock.happen(lambda name: log.append((name, clock.now_ns)), "soon", 5 * NS_PER_MS)
