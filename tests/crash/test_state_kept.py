@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import Proxy, wait_until
-from tests.crash.callers import WITHIN_S, Callers, Load, kill_batcher, proxy_before, slow_echo
+from tests.crash.callers import Callers, Load, kill_batcher, proxy_before, slow_echo
 from tests.system.backends import Backend, running_backend
 
 
