@@ -11,6 +11,7 @@ import pytest
 from bench.processes import Proxy, wait_until
 from tests.crash.callers import Callers, Load, kill_batcher, proxy_before, slow_echo
 from tests.system.backends import Backend, running_backend
+from tests.system.raw_http import WITHIN_S
 
 
 def learn(proxy: Proxy) -> None:
