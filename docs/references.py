@@ -17,6 +17,7 @@ from mlproxy.config import Configuration
 from mlproxy.config.keys import keys_of, schema_path
 from mlproxy.config.sources import environment_variables
 from mlproxy.observe import METRICS, PROCESS_METRICS, Metric, MetricPage, PageLayout
+from mlproxy.observe.catalogue import Label
 from mlproxy.observe.prometheus import PREFIX, PageCollector
 
 FOLDER = Path(__file__).parent
@@ -139,12 +140,12 @@ What the values of labels mean:
 
 def metrics_page() -> str:
     """docs/metrics.md."""
-    head = ("metric", "kind", "further label", "meaning")
+    head = ("metric", "kind", "further labels", "meaning")
     return _METRICS.format(
         note=_NOTE.format(source="mlproxy/observe"),
         endpoints=_table(head, map(_metric_row, METRICS)),
         buckets="\n".join(_buckets()),
-        label_values="\n".join(_label_values()),
+        label_values="\n".join(_explained_values()),
         processes=_table(
             ("metric", "kind", "label", "meaning"), (*map(_metric_row, PROCESS_METRICS), *_process_rows())
         ),
@@ -180,12 +181,12 @@ LABEL_VALUES = {
 }
 
 
-def _label_values() -> Iterator[str]:
+def _explained_values() -> Iterator[str]:
     for metric in METRICS:
         meanings = LABEL_VALUES.get(metric.name, {})
         if meanings:
             listed = "; ".join(f"`{value}`: {meaning}" for value, meaning in meanings.items())
-            yield f"- `{metric.label}` of `{PREFIX}{metric.name}`. {listed}."
+            yield f"- `{metric.labels[0].name}` of `{PREFIX}{metric.name}`. {listed}."
 
 
 def _buckets() -> Iterator[str]:
@@ -199,12 +200,14 @@ def _buckets() -> Iterator[str]:
 
 
 def _metric_row(metric: Metric) -> tuple[str, str, str, str]:
-    label = ""
-    if metric.label == "code" and len(metric.values) > 100:
-        label = f"`code`: {metric.values[0]} to {metric.values[-1]}"
-    elif metric.label:
-        label = f"`{metric.label}`: " + (", ".join(metric.values) or "as configured")
-    return f"`{PREFIX}{metric.name}`", metric.kind, label, metric.help
+    labels = "; ".join(f"`{label.name}`: {_label_values(label)}" for label in metric.labels)
+    return f"`{PREFIX}{metric.name}`", metric.kind, labels, metric.help
+
+
+def _label_values(label: Label) -> str:
+    if len(label.values) > 100:
+        return f"{label.values[0]} to {label.values[-1]}"
+    return ", ".join(label.values) or "as configured"
 
 
 def _process_rows() -> Iterator[tuple[str, str, str, str]]:

@@ -14,7 +14,7 @@ from enum import IntEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mlproxy.observe.catalogue import METRICS, PROCESS_METRICS, Metric
+from mlproxy.observe.catalogue import METRICS, PROCESS_METRICS, URL, Metric
 
 if TYPE_CHECKING:
     from mlproxy.config import Configuration
@@ -45,9 +45,9 @@ class PageLayout:
         """Fixed by the endpoints and their backend URLs."""
         return cls(tuple(endpoint.backend.urls for endpoint in configuration.endpoints))
 
-    def values(self, metric: Metric, endpoint: int | None) -> tuple[str, ...]:
-        """The label values of ``metric``: of an endpoint's, or of the process's."""
-        return self.urls[endpoint] if metric.label == "url" and endpoint is not None else metric.values
+    def cells(self, metric: Metric, endpoint: int | None = None) -> tuple[tuple[str, ...], ...]:
+        """The label values of each cell of ``metric``."""
+        return _cells(metric, () if endpoint is None else self.urls[endpoint])
 
     def offset(self, name: str, endpoint: int | None = None) -> int:
         """Index of the first word of a metric: of an endpoint's, or of the process's."""
@@ -66,13 +66,18 @@ def _offsets(urls: tuple[tuple[str, ...], ...]) -> dict[tuple[int | None, str], 
     position = _HEADER_WORDS
     for metric in PROCESS_METRICS:
         offsets[None, metric.name] = position
-        position += metric.words * len(metric.values)
+        position += metric.words * len(metric.cells)
     for endpoint, own_urls in enumerate(urls):
         for metric in METRICS:
             offsets[endpoint, metric.name] = position
-            position += metric.words * len(own_urls if metric.label == "url" else metric.values)
+            position += metric.words * len(_cells(metric, own_urls))
     offsets[None, ""] = position
     return offsets
+
+
+@cache
+def _cells(metric: Metric, urls: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple((url,) for url in urls) if metric.labels == (URL,) else metric.cells
 
 
 class MetricPage:
@@ -99,7 +104,7 @@ class MetricPage:
             for metric in METRICS:
                 if metric.kind == "gauge":
                     first = self.layout.offset(metric.name, endpoint)
-                    for word in range(first, first + len(self.layout.values(metric, endpoint))):
+                    for word in range(first, first + len(self.layout.cells(metric, endpoint))):
                         self.words[word] = 0
         self.words[_PID] = os.getpid()
         self.words[_STARTED] = self.words[_HEARTBEAT] = now_ns

@@ -41,26 +41,25 @@ class PageCollector(Collector):
         for metric in METRICS:
             yield self._family(metric, totals)
         restarts = PROCESS_METRICS[0]
-        family = CounterMetricFamily(PREFIX + restarts.name, restarts.help, labels=[restarts.label or ""])
+        family = CounterMetricFamily(
+            PREFIX + restarts.name, restarts.help, labels=[label.name for label in restarts.labels]
+        )
         for role, count in PageSum([self._pages["supervisor"]]).counts(restarts.name).items():
             family.add_metric([role], count)
         yield family
         yield from self._processes()
 
     def _family(self, metric: Metric, totals: Sequence[PageSum]) -> Family:
-        labels = ["endpoint", metric.label] if metric.label else ["endpoint"]
+        labels = ["endpoint", *(label.name for label in metric.labels)]
         name = PREFIX + metric.name
         if metric.kind == "histogram":
             return self._histogram(metric, HistogramMetricFamily(name, metric.help, labels=labels), totals)
         make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
         family = make(name, metric.help, labels=labels)
         for endpoint, total in zip(self._endpoints, totals, strict=True):
-            if metric.label is None:
-                family.add_metric([endpoint], total.count(metric.name))
-                continue
-            for value, count in total.counts(metric.name).items():
-                if count or metric.label != "code":  # 500 statuses, of which few ever occur
-                    family.add_metric([endpoint, value], count)
+            for values, count in total.cells(metric.name).items():
+                if count or not metric.sparse:
+                    family.add_metric([endpoint, *values], count / metric.scale)
         return family
 
     def _histogram(
@@ -68,12 +67,11 @@ class PageCollector(Collector):
     ) -> HistogramMetricFamily:
         bounds = [f"{bound / metric.scale:g}" for bound in metric.buckets]
         for endpoint, total in zip(self._endpoints, totals, strict=True):
-            for value in metric.values:
-                counts, amount = total.histogram(metric.name, value)
-                if not sum(counts) and metric.label is not None:
-                    continue
-                buckets = list(zip([*bounds, "+Inf"], accumulate(counts), strict=True))
-                family.add_metric([endpoint, value] if metric.label else [endpoint], buckets, amount / metric.scale)
+            for values in metric.cells:
+                counts, amount = total.histogram(metric.name, *values)
+                if sum(counts) or not metric.sparse:
+                    buckets = list(zip([*bounds, "+Inf"], accumulate(counts), strict=True))
+                    family.add_metric([endpoint, *values], buckets, amount / metric.scale)
         return family
 
     def _processes(self) -> Iterator[Family]:

@@ -21,15 +21,19 @@ class PageSum:
         return self._word(self._layout.offset(name, self._endpoint))
 
     def counts(self, name: str) -> dict[str, int]:
-        """A metric with a label: the count of each value."""
-        first = self._layout.offset(name, self._endpoint)
-        values = self._layout.values(BY_NAME[name], self._endpoint)
-        return {value: self._word(first + index) for index, value in enumerate(values)}
+        """A metric with one label: the count of each value."""
+        return {value: count for (value,), count in self.cells(name).items()}
 
-    def histogram(self, name: str, value: str = "") -> tuple[list[int], int]:
+    def cells(self, name: str) -> dict[tuple[str, ...], int]:
+        """A counter or gauge: the count of each combination of label values."""
+        first = self._layout.offset(name, self._endpoint)
+        cells = self._layout.cells(BY_NAME[name], self._endpoint)
+        return {values: self._word(first + index) for index, values in enumerate(cells)}
+
+    def histogram(self, name: str, *values: str) -> tuple[list[int], int]:
         """(count per bucket and one for beyond, sum in the unit of the buckets)."""
         metric = BY_NAME[name]
-        first = self._layout.offset(name, self._endpoint) + metric.values.index(value) * metric.words
+        first = self._layout.offset(name, self._endpoint) + metric.cells.index(values) * metric.words
         words = [self._word(first + index) for index in range(metric.words)]
         return words[:-1], words[-1]
 

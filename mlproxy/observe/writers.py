@@ -18,11 +18,11 @@ class Histogram:
 
     __slots__ = ("_beyond", "_buckets", "_first", "_words")
 
-    def __init__(self, page: MetricPage, name: str, endpoint: int, value: str = "") -> None:
+    def __init__(self, page: MetricPage, name: str, endpoint: int, *values: str) -> None:
         metric = BY_NAME[name]
         self._words = page.words
         self._buckets = metric.buckets
-        self._first = page.layout.offset(name, endpoint) + metric.values.index(value) * metric.words
+        self._first = page.layout.offset(name, endpoint) + metric.cells.index(values) * metric.words
         self._beyond = self._first + len(metric.buckets)
 
     def observe(self, amount: int) -> None:
@@ -47,15 +47,15 @@ class Counters:
     def __init__(self, page: MetricPage, name: str, endpoint: int | None) -> None:
         first = page.layout.offset(name, endpoint)
         self._words = page.words
-        self._at = {value: first + i for i, value in enumerate(page.layout.values(BY_NAME[name], endpoint))}
+        self._at = {cell: first + index for index, cell in enumerate(page.layout.cells(BY_NAME[name], endpoint))}
 
-    def add(self, value: str = "", amount: int = 1) -> None:
-        """Count."""
-        self._words[self._at[value]] += amount
+    def add(self, *values: str, amount: int = 1) -> None:
+        """Count, in the cell with these label values."""
+        self._words[self._at[values]] += amount
 
-    def set(self, amount: int, value: str = "") -> None:
+    def set(self, amount: int, *values: str) -> None:
         """Show."""
-        self._words[self._at[value]] = amount
+        self._words[self._at[values]] = amount
 
 
 class IngressMetrics:
@@ -96,8 +96,8 @@ class BatcherMetrics:
     def __init__(self, page: MetricPage, endpoint: int) -> None:
         self._waits = Histogram(page, "queue_wait_seconds", endpoint)
         self._sizes = Histogram(page, "batch_size", endpoint)
-        codes = BY_NAME["backend_duration_seconds"].values
-        self._durations = {code: Histogram(page, "backend_duration_seconds", endpoint, code) for code in codes}
+        codes = BY_NAME["backend_duration_seconds"].cells
+        self._durations = {code: Histogram(page, "backend_duration_seconds", endpoint, code) for (code,) in codes}
         self._batches = Counters(page, "batches_total", endpoint)
         self._instances = Counters(page, "instances_total", endpoint)
         self._retries = Counters(page, "retries_total", endpoint)
@@ -108,6 +108,9 @@ class BatcherMetrics:
         self._depth = Counters(page, "queue_depth", endpoint)
         self._bytes = Counters(page, "queue_bytes", endpoint)
         self._inflight = Counters(page, "backend_inflight", endpoint)
+        self._max_size = Counters(page, "controller_max_size", endpoint)
+        self._slots = Counters(page, "controller_slots", endpoint)
+        self._service_time = Counters(page, "service_time_seconds", endpoint)
 
     def dispatched(self, reason: FlushReason, instances: int) -> None:
         """A batch left."""
@@ -128,6 +131,16 @@ class BatcherMetrics:
         self._depth.set(queue_depth)
         self._bytes.set(queue_bytes)
         self._inflight.set(inflight)
+
+    def controller(self, max_size: int, slots: int) -> None:
+        """What the policy goes by."""
+        self._max_size.set(max_size)
+        self._slots.set(slots)
+
+    def expected(self, size: int, mean_ns: float, high_ns: float) -> None:
+        """What the policy expects calls of a size in `EXPECTED_SIZES` to take."""
+        self._service_time.set(int(mean_ns), str(size), "mean")
+        self._service_time.set(int(high_ns), str(size), "high")
 
     def healthy(self, url: int, healthy: bool) -> None:
         """Connections to a URL succeed, or not."""

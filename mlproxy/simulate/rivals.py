@@ -32,7 +32,7 @@ class _OnePerReplica(Unlearning):
         return max(1, self._ready())
 
     def statistics(self) -> dict[str, float]:
-        return {"max_size": self.size_cap, "slots": self.inflight_limit()}
+        return {"size_cap": self.size_cap, "slots": self.inflight_limit()}
 
 
 class ClipperAimd(_OnePerReplica):

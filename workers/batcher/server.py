@@ -7,15 +7,16 @@ import logging
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlproxy.backend import Balancer
-from mlproxy.config import Endpoint
+from mlproxy.config import Configuration, Endpoint
 from mlproxy.engine import Engine, Policy, QueueBounds, policy_for
 from mlproxy.engine.policies import SloBatching
 from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
 from mlproxy.protocols import codec_for
 from workers.batcher.endpoint import EndpointRuntime
+from workers.batcher.explanation import Explanation, explain
 from workers.batcher.service import BatcherService
 from workers.batcher.state_file import StateFile, keep_up_to_date
 from workers.launch import let_signals_through
@@ -39,25 +40,17 @@ async def serve(launch: Launch) -> None:
     page.begin(time.monotonic_ns())
     listener = inherited_socket(launch.listen_fd)
     service = BatcherService(loop, listener, max_backlog_bytes=configuration.limits.queue_bytes)
-    bounds = QueueBounds(configuration.limits.queue_instances, configuration.limits.queue_bytes)
-    balancers, runtimes, files = [], [], []
-    for index, endpoint in enumerate(configuration.endpoints):
-        metrics = BatcherMetrics(page, index)
-        balancer = Balancer.of(endpoint, configuration.limits, loop, metrics.healthy)
-        balancers.append(balancer)
-        policy = policy_for(endpoint)
-        if isinstance(policy, SloBatching) and configuration.server.state_dir is not None:
-            files.append(StateFile(configuration.server.state_dir, endpoint.name, policy.controller))
-            files[-1].read()
-        runtimes.append(_runtime(endpoint, policy, balancer, bounds, metrics, service))
+    endpoints = _built(configuration, page, loop, service)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     let_signals_through()
-    heart = asyncio.create_task(_beat(page))
+    explanations = [endpoint.explanation for endpoint in endpoints]
+    tasks = [asyncio.create_task(_beat(page)), asyncio.create_task(explain(explanations))]
     drained = asyncio.Event()
+    files = [endpoint.file for endpoint in endpoints if endpoint.file is not None]
     saving = asyncio.create_task(keep_up_to_date(files, drained))
-    service.start(runtimes)
+    service.start([endpoint.runtime for endpoint in endpoints])
     page.set_state(PageState.READY)
     await stop.wait()
     page.set_state(PageState.DRAINING)
@@ -65,18 +58,44 @@ async def serve(launch: Launch) -> None:
     drained.set()
     await saving
     page.set_state(PageState.DRAINED)
-    heart.cancel()
+    for task in tasks:
+        task.cancel()
     service.close()
-    for balancer in balancers:
-        await balancer.close()
+    for endpoint in endpoints:
+        await endpoint.balancer.close()
 
 
-def _runtime(
-    endpoint: Endpoint, policy: Policy, balancer: Balancer, bounds: QueueBounds, metrics: BatcherMetrics,
-    service: BatcherService,
-) -> EndpointRuntime:  # fmt: skip
-    engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
-    return EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
+class _Built(NamedTuple):
+    """All there is of one endpoint."""
+
+    balancer: Balancer
+    runtime: EndpointRuntime
+    explanation: Explanation
+    file: StateFile | None  #: of what its policy has learned; already read
+
+
+def _built(
+    configuration: Configuration, page: MetricPage, loop: asyncio.AbstractEventLoop, service: BatcherService
+) -> list[_Built]:  # fmt: skip
+    limits, built = configuration.limits, []
+    bounds = QueueBounds(limits.queue_instances, limits.queue_bytes)
+    for index, endpoint in enumerate(configuration.endpoints):
+        metrics, policy = BatcherMetrics(page, index), policy_for(endpoint)
+        engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
+        balancer = Balancer.of(endpoint, limits, loop, metrics.healthy)
+        runtime = EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
+        explanation = Explanation(endpoint.name, engine, policy, metrics)
+        built.append(_Built(balancer, runtime, explanation, _state_file(configuration, endpoint, policy)))
+    return built
+
+
+def _state_file(configuration: Configuration, endpoint: Endpoint, policy: Policy) -> StateFile | None:
+    folder = configuration.server.state_dir
+    if folder is None or not isinstance(policy, SloBatching):
+        return None
+    file = StateFile(folder, endpoint.name, policy.controller)
+    file.read()
+    return file
 
 
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

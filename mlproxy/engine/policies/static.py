@@ -40,7 +40,7 @@ class StaticBatching(Unlearning):
         return WaitUntil(due_ns) if full is None else Flush(full, size_cap, "full")
 
     def statistics(self) -> dict[str, float]:
-        return {"max_size": self.size_cap, "max_linger_ns": self._max_linger_ns, "slots": self._max_inflight}
+        return {"size_cap": self.size_cap, "max_linger_ns": self._max_linger_ns, "slots": self._max_inflight}
 
 
 class NoBatching(StaticBatching):

@@ -79,7 +79,8 @@ def test_the_example_can_be_pasted(tmp_path: Path) -> None:
 def test_the_values_of_labels_that_are_explained_are_those_that_there_are() -> None:
     by_name = {metric.name: metric for metric in METRICS}
     for name, meanings in references.LABEL_VALUES.items():
-        words = [value for value in by_name[name].values if not value.isdigit()]
+        [label] = by_name[name].labels
+        words = [value for value in label.values if not value.isdigit()]
         assert list(meanings) == words
 
 

@@ -69,11 +69,11 @@ def test_no_two_metrics_share_a_word_and_every_word_lies_within_the_page() -> No
     taken: list[int] = []
     for metric in PROCESS_METRICS:
         first = LAYOUT.offset(metric.name)
-        taken += range(first, first + metric.words * len(metric.values))
+        taken += range(first, first + metric.words * len(metric.cells))
     for endpoint in (0, 1):
         for metric in METRICS:
             first = LAYOUT.offset(metric.name, endpoint)
-            taken += range(first, first + metric.words * len(LAYOUT.values(metric, endpoint)))
+            taken += range(first, first + metric.words * len(LAYOUT.cells(metric, endpoint)))
     assert len(set(taken)) == len(taken)
     assert min(taken) >= len(("pid", "started", "heartbeat", "state"))
     assert max(taken) * WORD_BYTES < LAYOUT.size_bytes
@@ -208,6 +208,19 @@ def test_what_the_batcher_counts(make_page: MakePage) -> None:
     assert (total.count("queue_depth"), total.count("queue_bytes"), total.count("backend_inflight")) == (4, 500, 1)
 
 
+def test_what_the_controller_goes_by_is_shown_in_seconds_by_size_and_quantile(make_page: MakePage) -> None:
+    page = make_page("batcher")
+    metrics = BatcherMetrics(page, 0)
+    metrics.controller(32, 3)
+    metrics.expected(8, 48 * MS, 60.5 * MS)
+    samples = scrape({"supervisor": make_page("supervisor"), "batcher": page})
+    assert value(samples, "controller_max_size", endpoint="iris") == 32
+    assert value(samples, "controller_slots", endpoint="iris") == 3
+    assert value(samples, "service_time_seconds", endpoint="iris", size="8", quantile="mean") == 0.048
+    assert value(samples, "service_time_seconds", endpoint="iris", size="8", quantile="high") == 0.0605
+    assert value(samples, "service_time_seconds", endpoint="iris", size="16", quantile="mean") is None  # nothing known
+
+
 def test_a_bucket_holds_what_is_at_most_its_bound(make_page: MakePage) -> None:
     page = make_page("batcher")
     sizes = Histogram(page, "batch_size", 0)
@@ -287,8 +300,8 @@ def test_every_metric_of_the_catalogue_is_shown_for_every_endpoint_from_the_star
     samples = scrape({"supervisor": make_page("supervisor")})
     shown = {(name, dict(labels).get("endpoint")) for name, labels in samples}
     for metric in METRICS:
-        if metric.label == "code":
-            continue  # statuses and failures appear when they occur
+        if metric.sparse:
+            continue  # statuses, failures and expectations appear when there are any
         name = f"mlproxy_{metric.name}" + ("_count" if metric.kind == "histogram" else "")
         assert {(name, "iris"), (name, "other")} <= shown
 
@@ -300,7 +313,8 @@ def test_a_status_that_never_occurred_is_not_shown(make_page: MakePage) -> None:
 
 def test_restarts_come_from_the_supervisors_page(make_page: MakePage) -> None:
     page = make_page("supervisor")
-    roles = PROCESS_METRICS[0].values
+    (label,) = PROCESS_METRICS[0].labels
+    roles = label.values
     counted = SupervisorMetrics(page)
     for _ in range(3):
         counted.restarted("batcher")

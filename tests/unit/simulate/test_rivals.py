@@ -50,7 +50,7 @@ def test_clipper_does_not_grow_on_batches_that_were_not_full() -> None:
         (batch,) = world.arrive(at)
         assert batch.instances == 1
         world.answer(at + 5, batch)
-    assert world.engine.statistics()["max_size"] == 2
+    assert world.engine.statistics()["size_cap"] == 2
 
 
 def test_both_send_one_batch_to_each_ready_pod() -> None:
