@@ -38,7 +38,7 @@ from mlproxy.units import NS_PER_MS, NS_PER_S
 
 MAX_QUEUED = 40
 SLO_NS = 100 * NS_PER_MS
-#: Wake-ups within a second at which nothing was to be done: two ticks, and a few that events have made superfluous.
+#: Wake-ups within a second without events at which nothing was to be done: two ticks, and a few timers of lanes.
 MOST_IDLE_WAKEUPS = 8
 
 
@@ -199,6 +199,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _handle(self, *events: Event) -> list[Command]:
         commands = self.engine.handle(events, self.now_ns)
+        if events:  # which may make a wake-up superfluous
+            self.idle_wakeups.clear()
         self._carry_out(commands)
         if any(isinstance(command, Dispatch) for command in commands):
             assert len(self.calls) <= self.most_in_flight()

@@ -9,7 +9,7 @@ missing, so that an autoscaler sees it. docs/controller.md explains the rules an
 from __future__ import annotations
 
 from mlproxy.engine.events import Failure
-from mlproxy.engine.lane import NEVER_NS, Lane
+from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies.policy import Decision, Flush, WaitUntil
 from mlproxy.engine.request import Batch, FlushReason
@@ -56,7 +56,7 @@ class SloBatching:
         controller = self.controller
         controller.advance(now_ns)
         first = self._first_in_time(lanes, now_ns)
-        late = None if first is not None else lanes.late()
+        late = lanes.late()
         if first is None and late is None:
             return None
         if controller.breaker.probing and (in_flight or now_ns < controller.breaker.next_probe_ns):
@@ -67,10 +67,12 @@ class SloBatching:
             return WaitUntil(must_leave_ns)
         if not has_slot and in_flight >= controller.overshoot_limit(lanes.waiting_instances):
             return WaitUntil(controller.demand.next_tick_ns)
-        if late is not None:
+        if late is not None and (first is None or (has_slot and self._is_starving(late, now_ns))):
             return self._flush_late(late)
         assert first is not None
-        return self._choose_lane(lanes, first, has_slot, now_ns)
+        if now_ns >= must_leave_ns:
+            return self._flush_due(first, must_leave_ns, now_ns)
+        return self._choose_early(lanes, first, must_leave_ns, has_slot, now_ns)
 
     def _first_in_time(self, lanes: LaneTable, now_ns: int) -> Lane | None:
         """The most urgent lane, after those members have been put aside that can no longer be answered in time."""
@@ -80,36 +82,44 @@ class SloBatching:
         lanes.put_aside(lambda member, due_ns: is_hopeless(member.count, due_ns, now_ns))
         return lanes.first()
 
-    def _choose_lane(self, lanes: LaneTable, first: Lane, has_slot: bool, now_ns: int) -> Decision:
-        controller, cap, wake_ns = self.controller, self.size_cap, NEVER_NS
-        late = lanes.late()
-        if late is not None and has_slot and self._is_starving(late, now_ns):
-            return self._flush_late(late)
-        longest_lead_ns = max(controller.lead_ns(cap), self._least_lead_ns)
-        for lane in lanes.in_order():
-            if lane.listed_ns - longest_lead_ns >= wake_ns:
-                break  # neither this lane nor those behind it must leave before one that was seen
-            latest_ns = self._latest_ns(lane)
-            if now_ns >= latest_ns:
-                return self._flush(lane, "full" if lane.instances >= cap else "deadline", now_ns)
-            wake_ns = min(wake_ns, latest_ns)
+    def _choose_early(
+        self, lanes: LaneTable, first: Lane, must_leave_ns: int, has_slot: bool, now_ns: int
+    ) -> Decision:  # fmt: skip
+        """The most urgent lane may wait until ``must_leave_ns``: another must not, or one pays to leave sooner."""
+        controller, cap, wake_ns = self.controller, self.size_cap, must_leave_ns
+        if len(lanes) > 1:
+            longest_lead_ns = max(controller.lead_ns(cap), self._least_lead_ns)
+            for lane in lanes.in_order():
+                if lane.listed_ns - longest_lead_ns >= wake_ns:
+                    break  # neither this lane nor those behind it must leave before one that was seen
+                latest_ns = self._latest_ns(lane)
+                if now_ns >= latest_ns:
+                    return self._flush_due(lane, latest_ns, now_ns)
+                wake_ns = min(wake_ns, latest_ns)
+        self._held_up = False
         full = lanes.full(cap)
         if full is not None:
             return self._flush(full, "full", now_ns)
-        size = min(first.instances, cap)
-        if self._paced and controller.paid(size):
-            return self._flush(first, "paced", now_ns)
+        if self._paced:
+            size = min(first.instances, cap)
+            if controller.paid(size):
+                return self._flush(first, "paced", now_ns)
+            wake_ns = min(wake_ns, controller.paid_at_ns(size, now_ns))
+        late = lanes.late()
         if late is not None and has_slot:
             return self._flush_late(late)
-        return WaitUntil(min(wake_ns, controller.paid_at_ns(size, now_ns)) if self._paced else wake_ns)
+        return WaitUntil(wake_ns)
 
     def _latest_ns(self, lane: Lane) -> int:
         lead_ns = self.controller.lead_ns(min(lane.instances, self.size_cap))
         return lane.listed_ns - max(lead_ns, self._least_lead_ns)
 
+    def _flush_due(self, lane: Lane, latest_ns: int, now_ns: int) -> Flush:
+        self._held_up = now_ns > latest_ns + HELD_UP_NS
+        return self._flush(lane, "full" if lane.instances >= self.size_cap else "deadline", now_ns)
+
     def _flush(self, lane: Lane, reason: FlushReason, now_ns: int) -> Flush:
         self._in_time += 1
-        self._held_up = now_ns > self._latest_ns(lane) + HELD_UP_NS
         late_size, cap = 0, self.size_cap
         if lane.late_instances and lane.instances < cap:
             in_time = self.controller.service.most_within(lane.listed_ns - now_ns, cap)

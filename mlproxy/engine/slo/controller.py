@@ -131,8 +131,8 @@ class Controller:
 
     def told(self, ready: int) -> None:
         """The backend has ``ready`` pods, says somebody who knows."""
-        self.pods.told(ready)
-        self._look_ns = 0
+        self.slots = self.pods.told(ready)
+        self._look_ns = 0  # what follows from it is derived when a decision is asked for
 
     def _refresh(self, now_ns: int) -> None:
         """Derive again what follows from the times, the sizes and the slots that are known."""

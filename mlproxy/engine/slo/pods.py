@@ -30,8 +30,8 @@ class Pods(Protocol):
     def observe(self, in_flight: int, now_ns: int) -> None:
         """From ``now_ns`` on so many calls are in flight."""
 
-    def told(self, ready: int) -> None:
-        """So many pods are ready, says somebody who knows."""
+    def told(self, ready: int) -> int:
+        """So many pods are ready, says somebody who knows; returns the slots that these are."""
 
 
 class FixedPods:
@@ -49,8 +49,9 @@ class FixedPods:
     def observe(self, in_flight: int, now_ns: int) -> None:
         pass
 
-    def told(self, ready: int) -> None:
+    def told(self, ready: int) -> int:
         self._slots = ready
+        return ready
 
 
 class ShadowPods:
@@ -82,8 +83,9 @@ class ShadowPods:
                 self._ready = self._wanted.popleft()[1]
         return (self._ready if self._told is None else self._told) * self._slots_per_pod
 
-    def told(self, ready: int) -> None:
+    def told(self, ready: int) -> int:
         self._told = ready
+        return ready * self._slots_per_pod
 
     def observe(self, in_flight: int, now_ns: int) -> None:
         if self._integrated_ns is None:

@@ -224,6 +224,16 @@ def test_a_backend_without_pods_is_woken_by_one_call() -> None:
     assert dispatched(world.at(3, Pods(3)))
 
 
+def test_a_retry_too_keeps_to_the_pods_that_there_are_by_now() -> None:
+    world, _ = slo_world(pods=ShadowPods(AutoscalerSpec(), 1), max_size=1)
+    world.at(0, Pods(3))
+    _, commands = world.arrive(1, 1, 1, 1)
+    first, *_ = dispatched(commands)
+    world.at(2, Failed(first, Failure("connect", "refused")))
+    assert not dispatched(world.at(100, Pods(1)))
+    assert world.engine.in_flight == 2
+
+
 def test_after_failures_in_a_row_one_call_a_second_asks_until_one_succeeds() -> None:
     world, _ = slo_world(max_size=1)
     for ms in range(5):

@@ -116,7 +116,7 @@ def test_no_more_pods_are_believed_in_than_there_may_be() -> None:
 
 def test_who_knows_is_believed_instead() -> None:
     pods = ShadowPods(SPEC, 2)
-    pods.told(3)
+    assert pods.told(3) == 6
     pods.observe(50, 0)
     assert pods.slots(60 * NS_PER_S) == 6
     pods.told(0)
@@ -132,5 +132,4 @@ def test_a_fixed_backend_is_as_large_as_configured_until_somebody_says_otherwise
     pods.observe(100, 0)
     assert pods.slots(3600 * NS_PER_S) == 4
     assert not pods.elastic
-    pods.told(2)
-    assert pods.slots(0) == 2
+    assert pods.told(2) == pods.slots(0) == 2
