@@ -1,6 +1,6 @@
-"""Writes docs/configuration.md and docs/metrics.md from the code that they describe. **Effects** only in `main`.
+"""Writes the generated parts of docs from the code that they describe. **Effects** only in `main`.
 
-``python -m docs.references`` writes both; with ``--check`` it writes nothing and ends with 1 when one is out of step.
+``python -m docs.references`` writes them; with ``--check`` it writes nothing and ends with 1 when one is out of step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import typer
 
+from docs.controller_picture import picture
 from mlproxy.cli.app import app
 from mlproxy.config import Configuration
 from mlproxy.config.keys import keys_of, schema_path
@@ -46,6 +47,8 @@ Two models, one of them over TLS with a certificate of the company's own authori
 
 In the table `endpoints[].backend.tls.ca_file` is the key `ca_file` in the mapping `tls` in the mapping `backend` of an
 endpoint. Only what is `required` has to be there.
+
+How policy slo decides, and what it needs to know of a backend, is told in [the controller](controller.md).
 
 {keys}
 
@@ -119,6 +122,8 @@ _METRICS = """\
 On the admin port, `GET /metrics`, in the Prometheus text format. Counters are kept in shared memory, so they go on when
 a process of the proxy dies and is replaced; they start at zero with the proxy. They are about predictions: what passes
 through, and what no endpoint takes, is in the access log only (`logging.access`).
+
+What those of the controller mean is told in [its page](controller.md).
 
 ## Of each endpoint, by the label `endpoint`
 
@@ -230,7 +235,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in lines)
 
 
-PAGES = {"configuration.md": configuration_page, "metrics.md": metrics_page}
+PAGES = {"configuration.md": configuration_page, "metrics.md": metrics_page, "controller.svg": picture}
 
 
 def out_of_step(folder: Path = FOLDER) -> list[str]:

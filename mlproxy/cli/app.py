@@ -51,10 +51,10 @@ def serve(
         str | None, typer.Option(metavar="WORD", help="kserve-v1 or json-list. Default: kserve-v1.")
     ] = None,
     slo: Annotated[str | None, typer.Option(metavar="DURATION", help="Latency objective. Default: 500ms.")] = None,
-    policy: Annotated[str | None, typer.Option(metavar="WORD", help="none or static. Default: static.")] = None,
-    max_size: Annotated[str | None, typer.Option(metavar="N", help="Instances per batch. Default: 64.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="WORD", help="slo, aimd, static or none. Default: slo.")] = None,
+    max_size: Annotated[str | None, typer.Option(metavar="N", help="Instances per batch. Default: 128.")] = None,
     max_linger: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Longest wait for company. Default: 0s.")
+        str | None, typer.Option(metavar="DURATION", help="Longest wait for company. Default: what --slo leaves.")
     ] = None,
     max_inflight: Annotated[str | None, typer.Option(metavar="N", help="Backend calls at once. Default: 4.")] = None,
     host: Annotated[
