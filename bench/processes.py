@@ -21,9 +21,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -115,6 +115,9 @@ class Process:
         return ProcessFailed("\n".join([f"{type(self).__name__} {what}; its log ends:", *lines]))
 
 
+AnyProcess = TypeVar("AnyProcess", bound=Process)
+
+
 class Proxy(Process):
     """``mlproxy serve`` on loopback. Arguments are flags, a configuration file's ``-c FILE`` included."""
 
@@ -138,14 +141,18 @@ class Proxy(Process):
 
 
 @contextmanager
-def running_proxy(*flags: str, log: Path | None = None) -> Iterator[Proxy]:
-    """A proxy that is ready; stopped at the end."""
-    proxy = Proxy(*flags, log=log)
+def running(process: AnyProcess) -> Iterator[AnyProcess]:
+    """``process``, ready; stopped at the end."""
     try:
-        proxy.wait_until_ready()
-        yield proxy
+        process.wait_until_ready()
+        yield process
     finally:
-        proxy.stop()
+        process.stop()
+
+
+def running_proxy(*flags: str, log: Path | None = None) -> AbstractContextManager[Proxy]:
+    """A proxy that is ready; stopped at the end."""
+    return running(Proxy(*flags, log=log))
 
 
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:

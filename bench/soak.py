@@ -29,7 +29,7 @@ import orjson
 import psutil
 import uvloop
 
-from bench.processes import Process, Proxy, wait_until
+from bench.processes import Process, Proxy, running, wait_until
 from bench.soak_caller import ANSWER_WITHIN_S, Caller, Tally
 from bench.soak_kinds import MIX
 from mlproxy.units import NS_PER_S, parse_duration
@@ -182,9 +182,7 @@ class Soak:
 def soak(arguments: argparse.Namespace, folder: Path) -> list[str]:
     """Start everything, run, stop everything."""
     log, file = folder / "proxy.log", folder / "mlproxy.yaml"
-    backend = ErraticServer("--seed", str(arguments.seed), "--trouble", str(arguments.trouble))
-    try:
-        backend.wait_until_ready()
+    with running(ErraticServer("--seed", str(arguments.seed), "--trouble", str(arguments.trouble))) as backend:
         file.write_bytes(orjson.dumps(configuration(backend.url, arguments.policy)))  # YAML contains JSON
         proxy = Proxy("-c", str(file), log=log)
         try:
@@ -194,8 +192,6 @@ def soak(arguments: argparse.Namespace, folder: Path) -> list[str]:
             pids = [process.pid for process in psutil.Process(proxy.pid).children()]
         finally:
             exit_code = proxy.stop(within_s=ANSWER_WITHIN_S)
-    finally:
-        backend.stop()
     for outcome, count in run.tally.outcomes.most_common():
         print(f"{count:8} {outcome}")
     print(f"slowest exchange: {run.tally.slowest_s:.1f} s")

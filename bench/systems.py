@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import tools
-from bench.processes import Process, Proxy, answers
+from bench.processes import Process, Proxy, answers, running
 
 PREDICT = "/v1/models/iris:predict"
 MAX_SIZE = 32
@@ -100,9 +100,7 @@ def running_systems() -> Iterator[Mapping[str, Process]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlproxy-bench-")))
 
         def start(process: Process) -> Process:
-            stack.callback(process.stop)
-            process.wait_until_ready()
-            return process
+            return stack.enter_context(running(process))
 
         stub = start(Stub())
         yield {

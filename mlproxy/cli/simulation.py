@@ -233,16 +233,14 @@ def _change(text: str) -> tuple[str, object]:
         raise ValueError(f"{text!r}: the value is not YAML") from error
 
 
-def _meant_for(key: str, policy: str) -> Sequence[str]:
-    """The policies that act on a key; with ``policy``, if that is for all to say."""
+def _acts_on(policy: str, key: str) -> bool:
+    """Whether ``policy`` looks at ``key``; the rivals look at what `static` does."""
     section, _, name = key.partition(".")
     policies = POLICY_KEYS.get(name.partition(".")[0]) if section == "batching" else None
-    if policies is None:
-        return (policy,)
-    return (*policies, *RIVALS) if "static" in policies else policies
+    return policies is None or ("static" if policy in RIVALS else policy) in policies
 
 
 def _proxy(policy: str, options: Options, cluster: ClusterSettings, changes: list[tuple[str, object]]) -> Proxy:
     if len(options.policies) > 1:  # what a policy does not look at is meant for those that it is compared with
-        changes = [(key, value) for key, value in changes if policy in _meant_for(key, policy)]
+        changes = [(key, value) for key, value in changes if _acts_on(policy, key)]
     return proxy_for(policy, slo=options.slo, share=options.share, cluster=cluster, changes=changes)

@@ -27,17 +27,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_in_order",
-        "_late",
-        "_others",
-        "_pushed",
-        "_slo_ns",
-        "instances",
-        "key",
-        "last_arrived_ns",
-        "late_instances",
-        "listed_ns",
-        "sequence",
+        "_in_order", "_late", "_others", "_pushed", "_slo_ns", "instances", "key", "last_arrived_ns", "late_instances",
+        "listed_ns", "sequence",
     )  # fmt: skip
 
     def __init__(self, key: bytes, slo_ns: int, sequence: int) -> None:
@@ -114,10 +105,7 @@ class Lane:
     @property
     def late_since_ns(self) -> int:
         """When the first of those that were put aside arrived; never, if there is none."""
-        late = self._late
-        while late and late[0].state is not State.LATE:
-            late.popleft()
-        return late[0].arrived_ns if late else NEVER_NS
+        return self._late[0].arrived_ns if self._late else NEVER_NS  # `leave` keeps the first one late
 
     def take_late(self, max_instances: int, *, at_least_one: bool) -> list[Member]:
         """Pop what was put aside, the first first, while it fits into ``max_instances``."""

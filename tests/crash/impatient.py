@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.processes import Process, Proxy
+from bench.processes import Process, Proxy, running
 from mlproxy.config import load_configuration
 from mlproxy.units import NS_PER_S
 from workers.supervisor import Patience, run
@@ -23,15 +22,9 @@ class ImpatientProxy(Proxy):
         Process.__init__(self, [sys.executable, "-m", "tests.crash.impatient", *flags], log)
 
 
-@contextmanager
-def running_impatient_proxy(*flags: str, log: Path | None = None) -> Iterator[Proxy]:
+def running_impatient_proxy(*flags: str, log: Path | None = None) -> AbstractContextManager[Proxy]:
     """As `running_proxy`; the flags are ``-c FILE``."""
-    proxy = ImpatientProxy(*flags, log=log)
-    try:
-        proxy.wait_until_ready()
-        yield proxy
-    finally:
-        proxy.stop()
+    return running(ImpatientProxy(*flags, log=log))
 
 
 def _serve(file: Path) -> int:

@@ -43,6 +43,6 @@ class AimdMachine(EngineMachine):
 
 
 TestStatic = StaticMachine.TestCase
-TestStatic.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestStatic.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestAimd = AimdMachine.TestCase
 TestAimd.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)

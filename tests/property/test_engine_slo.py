@@ -76,4 +76,4 @@ class SloMachine(EngineMachine):
 
 
 TestSlo = SloMachine.TestCase
-TestSlo.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
+TestSlo.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)

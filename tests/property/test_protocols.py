@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(300)
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["kserve-v1", "json-list"])
 #: A busy machine is no reason to fail: speed is not tested here.
-many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-more = settings(many, max_examples=400)
+many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+more = settings(many, max_examples=200)
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_every_policy_meets_the_same_arrivals() -> None:
     assert len({outcome.report.requests for outcome in runs}) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     policy=st.sampled_from(["none", "static", "clipper", "bentoml"]),
     rate=st.sampled_from([0.5, 20.0, 120.0, 400.0]),

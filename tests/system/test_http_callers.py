@@ -58,15 +58,21 @@ def cancelled(proxy: Proxy) -> int:
     return int(read_metric(proxy.admin_url, 'mlproxy_cancelled_total{endpoint="iris"}'))
 
 
+def one_served_and_queued(stack: ExitStack, proxy: Proxy, backend: Backend, *, queued: int) -> list[Caller]:
+    """Callers of the instances "0", "1" and so on: the call of the first is held, the others wait for the slot."""
+    callers = [stack.enter_context(Caller(proxy.url)) for _ in range(queued + 1)]
+    callers[0].send(predict(b'"0"'))
+    assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
+    for number, caller in enumerate(callers[1:], start=1):
+        caller.send(predict(b'"%d"' % number))
+    assert wait_until(lambda: queue_depth(proxy) == queued, WITHIN_S)
+    return callers
+
+
 def test_a_caller_that_leaves_the_queue_takes_nobody_along_and_is_not_sent(proxy: Proxy, backend: Backend) -> None:
     before = cancelled(proxy)
     with backend.held() as gate, ExitStack() as stack:
-        callers = [stack.enter_context(Caller(proxy.url)) for _ in range(6)]
-        callers[0].send(predict(b'"0"'))
-        assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
-        for number, caller in enumerate(callers[1:], start=1):
-            caller.send(predict(b'"%d"' % number))
-        assert wait_until(lambda: queue_depth(proxy) == 5, WITHIN_S)
+        callers = one_served_and_queued(stack, proxy, backend, queued=5)
         callers[1].close()
         callers[3].close()
         assert wait_until(lambda: queue_depth(proxy) == 3, WITHIN_S)
@@ -81,12 +87,7 @@ def test_a_caller_that_leaves_the_queue_takes_nobody_along_and_is_not_sent(proxy
 def test_a_caller_that_leaves_a_batch_in_flight_does_not_disturb_its_siblings(proxy: Proxy, backend: Backend) -> None:
     before = cancelled(proxy)
     with backend.held() as gate, ExitStack() as stack:
-        callers = [stack.enter_context(Caller(proxy.url)) for _ in range(5)]
-        callers[0].send(predict(b'"0"'))
-        assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
-        for number, caller in enumerate(callers[1:], start=1):
-            caller.send(predict(b'"%d"' % number))
-        assert wait_until(lambda: queue_depth(proxy) == 4, WITHIN_S)
+        callers = one_served_and_queued(stack, proxy, backend, queued=4)
         gate.let()
         assert wait_until(lambda: len(backend.predictions) == 2, WITHIN_S)
         callers[1].close()

@@ -41,7 +41,9 @@ def test_pods_come_when_every_request_is_a_call_as_in_the_simulation() -> None:
     wanted = scenario("none", 80, seconds=5)
     measured, simulated = live(wanted), simulate(wanted).report
     assert (measured.requests, measured.failed) == (simulated.requests, 0)
-    assert measured.backend_calls == simulated.backend_calls == measured.requests
+    assert simulated.backend_calls == simulated.requests
+    # What leaves in the trace's last milliseconds reaches the cluster after its end, and is not counted any more.
+    assert 0 <= measured.requests - measured.backend_calls <= 3
     assert measured.max_ready_pods == simulated.max_ready_pods == 6
     assert abs(measured.mean_ready_pods - simulated.mean_ready_pods) < 0.2 * simulated.mean_ready_pods
     assert measured.slo_miss_share > 0.1

@@ -12,7 +12,7 @@ from typing import Any
 from mlproxy.config import Aimd
 from mlproxy.engine.events import Failure
 from mlproxy.engine.lane_table import LaneTable
-from mlproxy.engine.policies.policy import Decision, Flush, Unlearning, WaitUntil
+from mlproxy.engine.policies.policy import Decision, Flush, Unlearning, lingering
 from mlproxy.engine.request import Batch
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
@@ -56,10 +56,7 @@ class AimdBatching(Unlearning):
         if lane.instances >= self.size_cap:
             return Flush(lane, self.size_cap, "full")
         due_ns = lane.listed_ns - lanes.slo_ns + int(self._timeout_ns(lane.instances + 1, now_ns))
-        if now_ns >= due_ns:
-            return Flush(lane, self.size_cap, "deadline")
-        full = lanes.full(self.size_cap)
-        return WaitUntil(due_ns) if full is None else Flush(full, self.size_cap, "full")
+        return lingering(lanes, lane, due_ns, self.size_cap, now_ns)
 
     def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
         self._departures.append((now_ns, batch.reason == "deadline"))

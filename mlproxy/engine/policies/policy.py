@@ -33,6 +33,17 @@ class WaitUntil(NamedTuple):
 Decision: TypeAlias = Flush | WaitUntil | None
 
 
+def lingering(lanes: LaneTable, lane: Lane, due_ns: int, size_cap: int, now_ns: int) -> Decision:
+    """``lane``, the most urgent, is not full and leaves at ``due_ns``; until then another one does that is full.
+
+    So neither kind starves the other.
+    """
+    if now_ns >= due_ns:
+        return Flush(lane, size_cap, "deadline")
+    full = lanes.full(size_cap)
+    return WaitUntil(due_ns) if full is None else Flush(full, size_cap, "full")
+
+
 class Policy(Protocol):
     """How one endpoint forms batches."""
 

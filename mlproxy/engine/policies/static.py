@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlproxy.engine.lane_table import LaneTable
-from mlproxy.engine.policies.policy import Decision, Flush, Unlearning, WaitUntil
+from mlproxy.engine.policies.policy import Decision, Flush, Unlearning, lingering
 
 
 class StaticBatching(Unlearning):
@@ -32,12 +32,8 @@ class StaticBatching(Unlearning):
             return Flush(lane, size_cap, "full")
         if self._max_linger_ns == 0:
             return Flush(lane, size_cap, "slot" if in_flight else "idle")
-        # The most urgent lane goes first when it is due, else one that is full: so neither kind starves the other.
         due_ns = lane.listed_ns - lanes.slo_ns + self._max_linger_ns
-        if now_ns >= due_ns:
-            return Flush(lane, size_cap, "deadline")
-        full = lanes.full(size_cap)
-        return WaitUntil(due_ns) if full is None else Flush(full, size_cap, "full")
+        return lingering(lanes, lane, due_ns, size_cap, now_ns)
 
     def statistics(self) -> dict[str, float]:
         return {"size_cap": self.size_cap, "max_linger_ns": self._max_linger_ns, "slots": self._max_inflight}

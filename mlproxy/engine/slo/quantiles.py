@@ -60,15 +60,14 @@ class QuantileFactors:
             self._blends.clear()
         self._factors.clear()
 
-    def state(self) -> list[list[float]]:
-        """What `restore` takes."""
-        return [self._logs[:BUCKETS], [float(calls) for calls in self._calls]]
+    def state(self) -> tuple[list[float], list[int]]:
+        """What `restore` takes: of each bucket the logarithm of its factor, and how many calls have taught it."""
+        return self._logs[:BUCKETS], list(self._calls)
 
-    def restore(self, state: Sequence[Sequence[float]]) -> None:
+    def restore(self, logs: Sequence[float], calls: Sequence[int]) -> None:
         """Go on where another one stopped."""
-        logs, calls = state
         self._logs[:BUCKETS] = logs
-        self._calls = [int(count) for count in calls]
+        self._calls = list(calls)
         self._blends.clear()
         self._factors.clear()
 

@@ -60,7 +60,7 @@ def dump(controller: Controller, now_s: float) -> bytes:
     state = _State(
         version=VERSION, saved_at_s=now_s, slo_ns=controller.slo_ns, max_size=service.size_cap.max_size,
         base_ns=base_ns, slope_ns=slope_ns, level=level, calls=int(calls), sums=sums,
-        factor_logs=factor_logs, factor_calls=[int(count) for count in factor_calls],
+        factor_logs=factor_logs, factor_calls=factor_calls,
         largest_seen=service.size_cap.largest_seen, tolerance=feedback.tolerance, reserve=feedback.reserve,
         peak=controller.demand.peak,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def restore(controller: Controller, data: bytes, now_s: float) -> int:
     state = _believable(controller, data, now_s)
     service, feedback = controller.service, controller.feedback
     service.mean.restore([state.base_ns, state.slope_ns, state.level, state.calls, *state.sums])
-    service.factors.restore([state.factor_logs, [float(count) for count in state.factor_calls]])
+    service.factors.restore(state.factor_logs, state.factor_calls)
     service.size_cap.seen(min(state.largest_seen, state.max_size))
     feedback.tolerance, feedback.reserve = state.tolerance, state.reserve
     controller.demand.peak = state.peak

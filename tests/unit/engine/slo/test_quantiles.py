@@ -118,7 +118,7 @@ def test_a_size_with_enough_calls_is_believed_alone() -> None:
 def test_one_that_was_restored_goes_on_as_if_nothing_had_happened() -> None:
     factors, other = QuantileFactors(), QuantileFactors()
     learn(factors, lognormal, 40, 0.05, instances=8)
-    other.restore(factors.state())
+    other.restore(*factors.state())
     for one in (factors, other):
         learn(one, lognormal, 10, 0.05)
     assert [other.of(2**power) for power in range(8)] == [factors.of(2**power) for power in range(8)]
