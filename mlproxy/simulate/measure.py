@@ -118,16 +118,17 @@ class Measurements:
         """Once per bin, when a series is wanted."""
         self._ready_pods.append(self._cluster.fleet.ready_level.now)
 
-    def outcome(self, engine: Engine) -> Outcome:
-        """All that was measured."""
+    def outcome(self, engine: Engine, *, unsent: int = 0) -> Outcome:
+        """All that was measured. The last ``unsent`` requests found no free caller before the trace was over."""
+        sent = len(self._ended) - unsent
+        self._arrivals_ns, self._ended = self._arrivals_ns[:sent], self._ended[:sent]
         series = self._series() if self._keep_series else None
         return Outcome(self.report(), engine.statistics(), series)
 
     def report(self) -> Report:
         """The numbers of the run."""
-        latencies_ns, failed = self._measured_latencies_ns()
+        latencies_ns, late, failed = self._measured_latencies_ns()
         requests = len(latencies_ns) + failed
-        late = int(np.count_nonzero(latencies_ns > self._scenario.proxy.endpoint.slo.latency_ns))
         p50, p95, p99 = np.percentile(latencies_ns, (50, 95, 99)) / NS_PER_MS if len(latencies_ns) else (0.0, 0.0, 0.0)
         seconds = (self._scenario.duration_ns - self._scenario.warmup_ns) / NS_PER_S
         prices, provisioned = self._scenario.prices, self._pods["mean_provisioned_pods"]
@@ -150,12 +151,19 @@ class Measurements:
             cost_usd_with_proxy=prices.usd((provisioned + 1) * seconds),
         )
 
-    def _measured_latencies_ns(self) -> tuple[npt.NDArray[np.int64], int]:
-        """The latencies of the answered requests that arrived after the warm-up, and how many failed."""
+    def _measured_latencies_ns(self) -> tuple[npt.NDArray[np.int64], int, int]:
+        """Of what came after the warm-up: latencies of the answered, how many of them were late, how many failed."""
         first = int(np.searchsorted(self._arrivals_ns, self._scenario.warmup_ns))
         ended, arrived = self._ended[first:], self._arrivals_ns[first:]
         answered = ended != FAILED
-        return (ended - arrived)[answered], int(len(ended) - np.count_nonzero(answered))
+        late = int(np.count_nonzero((ended - arrived > self._allowed_ns()[first:]) & answered))
+        return (ended - arrived)[answered], late, int(len(ended) - np.count_nonzero(answered))
+
+    def _allowed_ns(self) -> npt.NDArray[np.int64]:
+        """What each request may take."""
+        slo_ns = self._scenario.proxy.endpoint.slo.latency_ns
+        by_turns = [budget_ns or slo_ns for budget_ns in self._scenario.budgets_ns or (0,)]
+        return np.resize(np.array(by_turns, np.int64), len(self._ended))
 
     def _series(self) -> Series:
         bins = len(self._calls) - 1

@@ -43,6 +43,9 @@ class Scenario:
     duration_ns: int = 7200 * NS_PER_S
     warmup_ns: int = 300 * NS_PER_S
     seed: int = 1
+    callers: int | None = None  #: of a closed loop: at most so many requests are outstanding; None: an open loop
+    #: Time budgets that the callers set, by turns; 0: none. A request is late when its own budget is exceeded.
+    budgets_ns: tuple[int, ...] = ()
     keep_series: bool = False  #: for plots
 
     def generators(self) -> tuple[np.random.Generator, np.random.Generator]:

@@ -27,6 +27,7 @@ from mlproxy.engine import (
 )  # fmt: skip
 from mlproxy.simulate.arrivals import arrivals_ns
 from mlproxy.simulate.call import Call
+from mlproxy.simulate.callers import Callers
 from mlproxy.simulate.cluster import Cluster
 from mlproxy.simulate.measure import BIN_NS, FAILED, Measurements, Outcome
 from mlproxy.simulate.rivals import RIVALS
@@ -75,6 +76,8 @@ class World:
         self._timeout_ns = scenario.proxy.endpoint.backend.timeout_ns
         self._calls: dict[Batch, SentCall] = {}
         self._by_deadline: deque[SentCall] = deque()
+        self._callers = None if scenario.callers is None else Callers(scenario.callers)
+        self._budgets_ns = scenario.budgets_ns
         self._arrived: list[Request] = []
         self._events: list[Event] = []
         self._wakeup_ns = _NEVER
@@ -106,18 +109,37 @@ class World:
             self._let_arrive(first, self._arrivals_ns[first : first + _CHUNK].tolist())
         while timeline.now_ns <= duration_ns or not engine.idle:
             self._advance(min(timeline.heap[0][0], self._wakeup_ns))
-        return self._measurements.outcome(engine)
+        return self._measurements.outcome(engine, unsent=self._callers.held if self._callers else 0)
 
     def _let_arrive(self, first: int, chunk: list[int]) -> None:
         """Requests from number ``first`` on arrive at the instants in ``chunk``; all else happens until the last."""
-        heap, request_id = self._timeline.heap, first
+        heap, callers, request_id = self._timeline.heap, self._callers, first
         for arrival_ns, following_ns in zip(chunk, [*chunk[1:], _NEVER], strict=True):
             while heap[0][0] < arrival_ns or self._wakeup_ns < arrival_ns:
                 self._advance(min(heap[0][0], self._wakeup_ns))
-            self._arrived.append(Request(request_id, b"", 1, _BODY_BYTES, arrival_ns))
+            if callers is None or callers.take(request_id):
+                self._arrived.append(self._request(request_id, arrival_ns))
             request_id += 1
             if arrival_ns != following_ns:
                 self._advance(arrival_ns)
+
+    def _request(self, request_id: int, now_ns: int) -> Request:
+        budgets_ns = self._budgets_ns
+        budget_ns = budgets_ns[request_id % len(budgets_ns)] if budgets_ns else 0
+        return Request(request_id, b"", 1, _BODY_BYTES, now_ns, now_ns + budget_ns if budget_ns else 0)
+
+    def _send_held(self, request_ids: list[int]) -> None:
+        now_ns = self._timeline.now_ns
+        for request_id in request_ids:
+            self._arrivals_ns[request_id] = now_ns
+            self._arrived.append(self._request(request_id, now_ns))
+
+    def _caller_free(self, number: int, now_ns: int) -> None:
+        """So many callers have their answers and send, unless the trace is over, what was held back."""
+        if self._callers is not None and now_ns < self._scenario.duration_ns:
+            held = self._callers.answered(number)
+            if held:
+                self._timeline.at(now_ns, self._send_held, held)
 
     def _advance(self, now_ns: int) -> None:
         """Everything that is planned for ``now_ns`` happens, and the engine takes one turn about it."""
@@ -141,12 +163,14 @@ class World:
                 ended_ns = self._ended_ns
                 for request, _ in command.answers:
                     ended_ns[request.id] = now_ns
+                self._caller_free(len(command.answers), now_ns)
             case Abort():
                 call = self._calls.pop(command.batch, None)
                 if call is not None:  # else its answer came at this very instant, for nobody
                     self._give_up(call)
             case _:  # a Reject or a Relay
                 self._ended_ns[command.request.id] = FAILED
+                self._caller_free(1, now_ns)
 
     # --- calls -----------------------------------------------------------------------------------------------
 

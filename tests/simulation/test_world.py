@@ -14,6 +14,8 @@ from mlproxy.units import NS_PER_S
 from tests.simulation.worlds import fixed, run, scenario
 
 STATIC = {"batching.max_linger": "20ms", "batching.max_size": 16}
+#: Nobody gives up.
+PATIENT = {"backend.timeout": "1h"}
 FAULTS = ("drift:2@10s-90s", "outliers:0.02,5", "errors:0.3@20s-40s", "slowpod:4@30s-60s")
 
 
@@ -181,3 +183,23 @@ def test_a_delay_before_scaling_down_keeps_pods_through_a_lull() -> None:
     assert pods[0][-1] == 1
     # At most half of the ready pods go at a time, so every halving waits for the delay anew.
     assert [count for count in dict.fromkeys(pods[120]) if count < 100][-2:] == [50, 25]
+
+
+def test_a_closed_loop_sends_no_faster_than_it_gets_answers_and_does_not_measure_the_wait_in_the_client() -> None:
+    overloaded = {"trace": Poisson(200), "profile": Affine(10, 0), "warmup_ns": 0, "duration_ns": 100 * NS_PER_S}
+    closed, opened = (run(**overloaded, callers=callers, configured=PATIENT).report for callers in (3, None))
+    assert closed.requests == pytest.approx(100 * 100, rel=0.01)  # one pod answers 100 a second
+    assert opened.requests == pytest.approx(200 * 100, rel=0.05)
+    assert closed.p99_ms == pytest.approx(30)
+    assert opened.p99_ms > 10_000
+    assert closed.failed == 0
+
+
+def test_a_closed_loop_that_is_never_full_changes_nothing() -> None:
+    assert run(callers=10_000).report == run().report
+
+
+def test_a_request_with_a_budget_of_its_own_misses_when_that_is_exceeded() -> None:
+    alone = {"trace": Poisson(0.2), "profile": Affine(10, 0), "cluster": fixed(3, network_ns=0)}
+    report = run(**alone, budgets_ns=(0, 5_000_000)).report
+    assert report.slo_miss_share == pytest.approx(0.5, abs=0.02)
