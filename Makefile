@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help dev demo model test check format bench image docs clean
+.PHONY: help dev demo model test check format bench paper image docs clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ format: $(READY) ## Put the code into its form
 
 bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in six minutes; writes bench/results/ and the README's table
 	$(BIN)/python -m bench.overhead
+
+paper: $(READY) ## The paper's comparison, simulated; writes docs/results.md, bench/results/ and the README's table
+	$(BIN)/python -m bench.paper
 
 image: ## A container image, with podman, buildah or docker
 	deploy/image.sh

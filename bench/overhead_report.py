@@ -15,13 +15,7 @@ from typing import Any
 import orjson
 
 from bench import tools
-from bench.processes import PROJECT
-
-RESULTS = PROJECT / "bench" / "results"
-TABLE = RESULTS / "overhead.md"
-README = PROJECT / "README.md"
-#: Between these lines the README quotes `TABLE`.
-QUOTE = ("<!-- bench/results/overhead.md -->", "<!-- end -->")
+from bench.quotes import RESULTS, quote
 
 Row = Mapping[str, Any]
 
@@ -37,8 +31,7 @@ def write_report(closed: Sequence[Row], opened: Sequence[Row], rest_pss_bytes: i
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     (RESULTS / f"overhead-{stamp}.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     table = render(closed, opened, rest_pss_bytes, machine)
-    TABLE.write_text(table)
-    quote_in_readme(table)
+    quote("overhead.md", table)
     return table
 
 
@@ -103,11 +96,3 @@ def _ratio(rows: Sequence[Row], own: Sequence[Row]) -> str:
 
 def _middle(rows: Sequence[Row], system: str, key: str) -> float:
     return float(median(row[key] for row in rows if row["system"] == system))
-
-
-def quote_in_readme(table: str) -> None:
-    """Put the table where the README shows it."""
-    text = README.read_text()
-    begin, end = (text.find(mark) for mark in QUOTE)
-    if begin >= 0 and end > begin:
-        README.write_text(f"{text[: begin + len(QUOTE[0])]}\n{table}{text[end:]}")

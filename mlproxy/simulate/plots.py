@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mlproxy.simulate.measure import Series
 
 #: A colour per policy, the same in every picture, from the Okabe-Ito palette, which the colour-blind can tell apart.
-_COLOURS = {
+COLOURS = {
     "none": "#999999", "aimd": "#E69F00", "static": "#56B4E9", "clipper": "#CC79A7", "bentoml": "#009E73",
     "slo": "#D55E00",
 }  # fmt: skip
@@ -27,7 +27,7 @@ def draw(runs: Mapping[str, Series], slo_ms: float, title: str, path: Path) -> N
         figure.suptitle(title)
         _arrivals(arrivals, next(iter(runs.values())))
         for policy, series in runs.items():
-            minutes, style = series.seconds / 60, {"label": policy, "color": _COLOURS.get(policy, "black"), "lw": 1.2}
+            minutes, style = series.seconds / 60, {"label": policy, "color": COLOURS.get(policy, "black"), "lw": 1.2}
             pods.step(minutes, series.ready_pods, where="post", **style)
             p95.plot(minutes, series.p95_ms, **style)
             size.plot(minutes, series.batch_size, **style)

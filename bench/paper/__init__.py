@@ -1,0 +1,1 @@
+"""The paper's comparison, repeated in the simulator: `python -m bench.paper`, or `make paper`."""

@@ -1,0 +1,170 @@
+"""docs/results.md and the table that the README quotes, from the readings. **Pure.**"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.paper.plan import PAPER_CALLERS, PAPER_CLUSTER, STATICS, WORKLOADS, Case, Method
+from bench.paper.summary import Readings, Value, billed, improvement, missed, pods
+from bench.paper.tables import case_tables, improved, ratios_table, summary_table
+
+#: What the paper reports as the most, in percent: fewer pods, fewer misses.
+PAPER_PODS, PAPER_MISSES = 92.0, 99.0
+
+_HEAD = """\
+# Results: the paper's comparison, simulated
+
+<!-- Written by `make paper` from the newest bench/results/paper-*.json; do not edit. -->
+
+The paper ([README](../README.md)) reports *up to* 92 % lower cost and *up to* 99 % fewer SLO violations on Knative.
+This page repeats its comparison in [the simulator](simulator.md): three of its models at its rates and at ten times
+these, five traces, six policies, by the paper's method and by a stricter one. `make paper` repeats it{at_length}; this
+run took {cpu_minutes} CPU-minutes ({extent}; Python {python}, {date}). The paper's own traces and cluster are not
+public, so no number here is a measurement of the paper's system.
+"""
+
+_LEGEND = """\
+## What is compared
+
+| | |
+|---|---|
+| `none` | every request is a call of its own, as without a proxy |
+| `aimd` | the controller of the 2021 prototype and of the paper, with the prototype's caps: {caps} |
+| `clipper`, `bentoml` | the rules of Clipper and of BentoML ([how](simulator.md)) |
+| `static` | the best of {statics} in hindsight, case by case, by 15 minutes around the peak: the fewest pods of those that miss at most 1 % there. Nobody has this hindsight |
+| `slo` | MLProxy's default policy; the same settings everywhere |
+
+Models, at ×1: {workloads}. `toxic` and `iris` are rebuilt from published figures, `fashion` is an estimate
+([simulator](simulator.md)).
+
+| trace | what |
+|---|---|
+{traces}
+
+A range in brackets is over the seeds. Where an improvement is negative there is more, not less; “–” means that there was
+nothing to improve.
+"""  # noqa: E501 (a table's row)
+
+_PAPER_METHOD = """\
+## By the paper's method
+
+Ready pods are looked at every 30 s; the first and the last five minutes are dropped; a miss is an answer that left the
+proxy too late, and what fails is not counted; a client of {callers} threads sends nothing while all of them wait; pods
+have no limit on concurrency and queue (`containerConcurrency: 0`), and there are at most {pods}; the proxy's own pod is
+not counted.
+
+{claims}
+
+{tables}
+"""
+
+_OUR_METHOD = """\
+## By our method
+
+An open loop: requests come whether or not earlier ones are answered. All requests after the first five minutes count;
+one that fails or is refused is a miss. A pod serves one call at a time (`containerConcurrency: 1`), the rest waits in
+the activator; at most 100 pods. “Bill” is what is paid for: starting and draining pods too, and for every policy but
+`none` the proxy's own pod.
+
+{summary}
+
+{against}
+
+Over all cases of both rates:
+
+{ratios}
+
+![Pods and misses of every case](results/pods-and-misses.png)
+
+Each point is a case; the dashed line is the objective, 1 %.
+
+{claims}
+
+![fashion with the traffic azf, over time](results/fashion-azf.png)
+
+{tables}
+"""
+
+
+def page(document: Mapping[str, Any], readings: Readings) -> str:
+    """All of docs/results.md."""
+    made = document["made"]
+    text = [
+        _HEAD.format(at_length="" if made["full"] else " (`python -m bench.paper --full` at length)", **made),
+        _LEGEND.format(
+            caps=", ".join(f"{dict(one.aimd)['batching.max_size']} for {name}" for name, one in WORKLOADS.items()),
+            statics=", ".join(f"{len(pairs)} pairs of size and linger at ×{scale}" for scale, pairs in STATICS.items()),
+            workloads="; ".join(
+                f"`{name}` at most {one.peak_per_second:.0f} requests/s within {one.slo_ms} ms"
+                for name, one in WORKLOADS.items()
+            ),
+            traces="\n".join(f"| `{name}` | {source} |" for name, source in document["traces"].items()),
+        ),
+        _PAPER_METHOD.format(
+            callers=PAPER_CALLERS, pods=PAPER_CLUSTER.max_pods, claims=_claims(readings, "paper"),
+            tables=case_tables(readings, "paper"),
+        ),
+        _OUR_METHOD.format(
+            summary=summary_table(readings), against=against_slo(readings), ratios=ratios_table(readings),
+            claims=_claims(readings, "ours"), tables=case_tables(readings, "ours"),
+        ),
+    ]  # fmt: skip
+    return "\n".join(text)
+
+
+def readme_table(document: Mapping[str, Any], readings: Readings) -> str:
+    """bench/results/paper.md."""
+    traces = "real and generated" if document["made"]["real_traces"] else "generated"
+    return (
+        f"Three models of the paper with five traces each ({traces}), simulated; means. ×1: the paper's rates; "
+        "×10: ten times these. “Bill” also counts starting and draining pods and the proxy's own. `static` is the best "
+        "setting in hindsight, case by case.\n\n"
+        f"{summary_table(readings)}\n\n{against_slo(readings)}\n"
+    )  # fmt: skip
+
+
+def against_slo(readings: Readings) -> str:
+    """One sentence per scale: `slo` against the baseline and the paper's controller."""
+    sentences = []
+    for scale in sorted({one.scale for one in readings.of("ours")}):
+        parts = []
+        for other, name in (("none", "no batching"), ("aimd", "the paper's controller")):
+            fewer, misses, bill = (_change(readings, scale, other, value) for value in (pods, missed, billed))
+            parts.append(f"pods {fewer}, misses {misses}, bill {bill} against {name}")
+        sentences.append(f"`slo` at ×{scale}: {'; '.join(parts)}.")
+    return "\n\n".join(sentences)
+
+
+def _change(readings: Readings, scale: int, other: str, value: Value) -> str:
+    own, theirs = (readings.mean("ours", scale, policy, value) for policy in ("slo", other))
+    return f"{100 * (own / theirs - 1):+.0f} %".replace("-", "−") if theirs else "as none"
+
+
+# --- what of the paper's claim appears -----------------------------------------------------------------------
+
+
+def _claims(readings: Readings, method: Method) -> str:
+    scales = sorted({one.scale for one in readings.of(method)})
+    return "\n".join(
+        f"* **{percent:.0f} % fewer {what}** than `none`, `{policy}` at ×{scale}: "
+        + _claim(readings, method, scale, policy, value, percent)
+        for scale in scales
+        for what, value, percent in (("pods", pods, PAPER_PODS), ("misses", missed, PAPER_MISSES))
+        for policy in ("aimd", "slo")
+    )
+
+
+def _claim(readings: Readings, method: Method, scale: int, policy: str, value: Value, percent: float) -> str:
+    reached, best = readings.reached(method, scale, policy, value, percent)
+    cases = len(readings.cases(method, scale))
+    if reached:
+        return f"{len(reached)} of {cases} cases: " + ", ".join(map(_name, reached)) + "."
+    if best is None:
+        return "nowhere; there was nothing to improve."
+    most = improvement(readings.run(best, policy), readings.run(best, "none"), value)
+    return f"nowhere; the most is {improved(most)}, {_name(best)}."
+
+
+def _name(case: Case) -> str:
+    return f"{case.workload} {case.trace}"

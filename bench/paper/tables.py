@@ -1,0 +1,96 @@
+"""The tables of docs/results.md and of the README. **Pure.**"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bench.paper.plan import WORKLOADS, Case, Method
+from bench.paper.summary import Improvement, Readings, Value, billed, improvement, missed, p50_ms, pods, spread
+
+
+def summary_table(readings: Readings) -> str:
+    """A line per policy, by our method: what the README quotes."""
+    scales = sorted({one.scale for one in readings.of("ours")})
+    head = ["policy"]
+    for scale in scales:
+        cases = len(readings.cases("ours", scale))
+        head += [f"×{scale}: pods", "bill", "misses", f"above 1 %, of {cases}", "P50"]
+    rows = (
+        [f"`{policy}`", *(cell for scale in scales for cell in _summary_cells(readings, scale, policy))]
+        for policy in readings.policies("ours", scales[0])
+    )
+    return _table(head, rows)
+
+
+def _summary_cells(readings: Readings, scale: int, policy: str) -> Iterator[str]:
+    yield f"{readings.mean('ours', scale, policy, pods):.2f}"
+    yield f"{readings.mean('ours', scale, policy, billed):.2f}"
+    yield f"{readings.mean('ours', scale, policy, missed):.2f} %"
+    yield f"{readings.above('ours', scale, policy)}"
+    yield f"{readings.mean('ours', scale, policy, p50_ms):.0f} ms"
+
+
+def ratios_table(readings: Readings) -> str:
+    """`slo` divided by each other policy, over all cases of both scales."""
+    others = [policy for policy in readings.policies("ours", 1) if policy != "slo"]
+    rows = (
+        [name, *(_ratio(readings, other, value) for other in others)]
+        for name, value in (("pods", pods), ("misses", missed), ("bill", billed))
+    )
+    return _table(["`slo` divided by", *(f"`{other}`" for other in others)], rows)
+
+
+def _ratio(readings: Readings, other: str, value: Value) -> str:
+    own, theirs = (readings.mean("ours", None, policy, value) for policy in ("slo", other))
+    return f"{own / theirs:.2f}" if theirs else "–"
+
+
+def case_tables(readings: Readings, method: Method) -> str:
+    """A table per model and scale, with a line per trace and policy."""
+    return "\n\n".join(
+        f"### {workload}, ×{scale}\n\n" + _detail(readings, method, scale, workload)
+        for scale in sorted({one.scale for one in readings.of(method)})
+        for workload in WORKLOADS
+    )
+
+
+def _detail(readings: Readings, method: Method, scale: int, workload: str) -> str:
+    head = [
+        "trace", "policy", "pods", "misses, %", "P50, ms", "batch", "fewer pods than `none`", "than `aimd`",
+        "fewer misses than `none`", "than `aimd`",
+    ]  # fmt: skip
+    head += ["lower bill than `none`"] if method == "ours" else []
+    rows = (
+        _detail_cells(readings, case, policy, with_bill=method == "ours")
+        for case in readings.cases(method, scale)
+        if case.workload == workload
+        for policy in readings.policies(method, scale)
+    )
+    return _table(head, rows)
+
+
+def _detail_cells(readings: Readings, case: Case, policy: str, *, with_bill: bool) -> list[str]:
+    own = readings.run(case, policy)
+    setting = f" ({own[0].setting})" if own[0].setting else ""
+    cells = [
+        case.trace, f"`{policy}`{setting}", spread(map(pods, own)).text(), spread(map(missed, own)).text(),
+        spread(map(p50_ms, own)).text(0), spread(one.mean_batch for one in own).text(1),
+    ]  # fmt: skip
+    for value in (pods, missed):
+        for other in ("none", "aimd"):
+            base = readings.run(case, other)
+            cells.append("" if other == policy or policy == "none" else improved(improvement(own, base, value)))
+    if with_bill:
+        base = readings.run(case, "none")
+        cells.append("" if policy == "none" else improved(improvement(own, base, billed)))
+    return cells
+
+
+def improved(one: Improvement | None) -> str:
+    """An improvement, or that there is none to speak of."""
+    return "–" if one is None else one.text()
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rule = ["---" if index == 0 else "--:" for index in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
