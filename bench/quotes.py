@@ -7,22 +7,22 @@ from pathlib import Path
 from bench.processes import PROJECT
 
 RESULTS = PROJECT / "bench" / "results"
-README = PROJECT / "README.md"
 _END = "<!-- end -->"
 
 
-def quote(name: str, table: str, readme: Path = README) -> None:
+def quote(name: str, table: str, root: Path = PROJECT) -> None:
     """Write ``table`` as bench/results/``name``, and where the README quotes that."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / name).write_text(table, encoding="utf-8")
+    readme, results = root / "README.md", root / "bench" / "results"
     text = readme.read_text(encoding="utf-8")
     begin, end = _between(text, name)
+    results.mkdir(parents=True, exist_ok=True)
+    (results / name).write_text(table, encoding="utf-8")
     readme.write_text(f"{text[:begin]}\n{table}{text[end:]}", encoding="utf-8")
 
 
-def quoted(name: str, readme: Path = README) -> str:
+def quoted(name: str, root: Path = PROJECT) -> str:
     """What the README has between the marks of ``name``."""
-    text = readme.read_text(encoding="utf-8")
+    text = (root / "README.md").read_text(encoding="utf-8")
     begin, end = _between(text, name)
     return text[begin + 1 : end]
 

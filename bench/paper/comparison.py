@@ -1,14 +1,17 @@
-"""Runs the comparison. **Effects**: starts processes, prints."""
+"""What is run for a comparison, and in which extent. **Pure** but for `courses`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.paper.plan import POLICIES, WORKLOADS, Case, Method, Static
+from bench.paper import statics
+from bench.paper.plan import POLICIES, STATICS, WORKLOADS, Case, Method, Static
 from bench.paper.readings import Reading
-from bench.paper.runs import Run, choose_statics, read_all
+from bench.paper.runner import PROCESSES
+from bench.paper.runs import ReadAll, Run
 from bench.paper.shapes import Shape
+from bench.paper.statics import Trial
 from mlproxy.simulate import Series
 from mlproxy.simulate.many import run_many
 
@@ -21,6 +24,7 @@ class Part:
     scale: int
     seeds: Sequence[int]
     policies: Sequence[str] = POLICIES
+    workloads: Sequence[str] = tuple(WORKLOADS)
     seconds: int = 3600
     around_peak: bool = False  #: a slice with the first ascent to the peak, else the beginning
 
@@ -30,58 +34,78 @@ class Part:
 
     def cases(self, shapes: Mapping[str, Shape]) -> Iterator[tuple[Case, Shape]]:
         """Every workload with every trace."""
-        for workload in WORKLOADS:
+        for workload in self.workloads:
             for trace, shape in shapes.items():
                 yield Case(self.method, self.scale, workload, trace), self.shape(shape)
 
+    def trials(self, shapes: Mapping[str, Shape]) -> list[Trial]:
+        """What a static setting has to be found for."""
+        if "static" not in self.policies:
+            return []
+        return [Trial(case, shapes[case.trace]) for case, _ in self.cases(shapes)]
 
-#: Under 20 minutes on two cores. The paper compares with its own baseline only.
-DEFAULT = (
-    Part(method="paper", scale=1, seeds=(1, 2), seconds=2400, policies=("none", "aimd", "slo")),
-    Part(method="ours", scale=1, seeds=(1, 2), seconds=2400),
-    Part(method="ours", scale=10, seeds=(1,), seconds=900, around_peak=True),
+    def runs(self, shapes: Mapping[str, Shape], best: Mapping[Case, Static]) -> Iterator[Run]:
+        """All of it, with the ``best`` static setting of each case."""
+        for case, shape in self.cases(shapes):
+            for policy in self.policies:
+                static = best[case] if policy == "static" else None
+                for seed in self.seeds:
+                    yield Run(case=case, shape=shape, policy=policy, seed=seed, static=static)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole comparison."""
+
+    name: str
+    extent: str  #: for the page
+    parts: Sequence[Part]
+
+    def planned(self, shapes: Mapping[str, Shape]) -> list[Run]:
+        """As many runs, of as much traffic, as `compare` will make."""
+        trials = [trial for part in self.parts for trial in part.trials(shapes)]
+        first = {trial.case: STATICS[trial.case.scale][0] for trial in trials}
+        runs = [*statics.planned(trials), *(run for part in self.parts for run in part.runs(shapes, first))]
+        return list(dict.fromkeys(runs))  # a trial may be the run itself
+
+    def compare(self, shapes: Mapping[str, Shape], read_all: ReadAll) -> list[Reading]:
+        """Find the static settings, then run everything."""
+        best = statics.choose([trial for part in self.parts for trial in part.trials(shapes)], read_all)
+        return read_all(run for part in self.parts for run in part.runs(shapes, best))
+
+
+#: The paper compares with its own baseline only.
+_PAPERS = ("none", "aimd", "slo")
+DEFAULT = Plan(
+    name="default",
+    extent="two seeds and 40 minutes at ×1, one seed and 15 minutes around the peak at ×10",
+    parts=(
+        Part(method="paper", scale=1, seeds=(1, 2), seconds=2400, policies=_PAPERS),
+        Part(method="ours", scale=1, seeds=(1, 2), seconds=2400),
+        Part(method="ours", scale=10, seeds=(1,), seconds=900, around_peak=True),
+    ),
 )
-FULL = (
-    Part(method="paper", scale=1, seeds=(1, 2, 3)),
-    Part(method="paper", scale=10, seeds=(1, 2, 3), seconds=2400),
-    Part(method="ours", scale=1, seeds=(1, 2, 3)),
-    Part(method="ours", scale=10, seeds=(1, 2, 3), seconds=2400),
+FULL = Plan(
+    name="full",
+    extent="three seeds, an hour at ×1 and 40 minutes at ×10",
+    parts=(
+        Part(method="paper", scale=1, seeds=(1, 2, 3)),
+        Part(method="paper", scale=10, seeds=(1, 2, 3), seconds=2400),
+        Part(method="ours", scale=1, seeds=(1, 2, 3)),
+        Part(method="ours", scale=10, seeds=(1, 2, 3), seconds=2400),
+    ),
 )
-#: The static settings are tried on so much of the traffic, around its peak.
-_TRIAL_S = 900
+QUICK = Plan(
+    name="quick",
+    extent="one seed and 15 minutes around the peak at ×1",
+    parts=(Part(method="ours", scale=1, seeds=(1,), seconds=900, around_peak=True),),
+)
 
 
-def compare(parts: Sequence[Part], shapes: Mapping[str, Shape]) -> list[Reading]:
-    """Every run of ``parts``."""
-    readings: list[Reading] = []
-    for part in parts:
-        for workload in WORKLOADS:
-            cases = [(case, shape) for case, shape in part.cases(shapes) if case.workload == workload]
-            title = f"{part.method}, {workload} ×{part.scale}"
-            statics = _statics(cases, shapes, title) if "static" in part.policies else {}
-            readings += read_all(list(_runs(part, cases, statics)), title)
-            print(f"{title}: {len(readings)} runs", flush=True)
-    return readings
-
-
-def _statics(cases: Sequence[tuple[Case, Shape]], shapes: Mapping[str, Shape], title: str) -> dict[Case, Static]:
-    return choose_statics(
-        [(case, shapes[case.trace].around_peak(_TRIAL_S), {}) for case, _ in cases], f"{title}, static settings"
-    )
-
-
-def _runs(part: Part, cases: Sequence[tuple[Case, Shape]], statics: Mapping[Case, Static]) -> Iterator[Run]:
-    for case, shape in cases:
-        for policy in part.policies:
-            static = statics[case] if policy == "static" else None
-            for seed in part.seeds:
-                yield Run(case=case, shape=shape, policy=policy, seed=seed, static=static)
-
-
-def courses(case: Case, shape: Shape, policies: Sequence[str]) -> dict[str, Series]:
+def courses(case: Case, shape: Shape, policies: Sequence[str], processes: int = PROCESSES) -> dict[str, Series]:
     """What happened over time, for a picture."""
-    runs = [Run(case=case, shape=shape, policy=policy, seed=1, changes={"keep_series": True}) for policy in policies]
-    outcomes = run_many([run.scenario() for run in runs], 2, title="for the pictures")
+    runs = [Run(case=case, shape=shape, policy=policy, seed=1, changes=(("keep_series", True),)) for policy in policies]
+    outcomes = run_many([run.scenario() for run in runs], processes, title="for the pictures")
     return {
         run.policy: outcome.series
         for run, outcome in zip(runs, outcomes, strict=True)

@@ -18,7 +18,7 @@ _LEAST_PERCENT = 0.003
 
 def draw_pods_and_misses(readings: Readings, path: Path) -> None:
     """A point per case and policy: the cheaper the further left, the better the further down."""
-    scales = sorted({one.scale for one in readings.of("ours")})
+    scales = readings.scales("ours")
     with matplotlib.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
         figure = Figure(figsize=(4.5 * len(scales), 4), layout="constrained")
         for axes, scale in zip(figure.subplots(1, len(scales), squeeze=False)[0], scales, strict=True):

@@ -11,25 +11,27 @@ from typing import Any
 
 import orjson
 
+from bench.paper.comparison import Plan
 from bench.paper.page import page, readme_table
+from bench.paper.pictures import draw_pods_and_misses
 from bench.paper.readings import Reading
 from bench.paper.shapes import Shape
 from bench.paper.summary import Readings
 from bench.processes import PROJECT
 from bench.quotes import RESULTS, quote
+from mlproxy.simulate import Series
+from mlproxy.simulate.plots import draw
 
+TABLE = "paper.md"
 PAGE = PROJECT / "docs" / "results.md"
-PICTURES = PROJECT / "docs" / "results"
 
 
-def document_of(
-    readings: Sequence[Reading], shapes: Mapping[str, Shape], *, full: bool, extent: str, cpu_s: float
-) -> dict[str, Any]:  # fmt: skip
+def document_of(readings: Sequence[Reading], shapes: Mapping[str, Shape], plan: Plan, cpu_s: float) -> dict[str, Any]:
     """All that the page needs."""
     return {
         "made": {
             "date": time.strftime("%Y-%m-%d", time.gmtime()), "python": platform.python_version(),
-            "cpu_minutes": round(cpu_s / 60), "full": full, "extent": extent,
+            "cpu_minutes": round(cpu_s / 60), "plan": plan.name, "extent": plan.extent,
             "real_traces": any(not shape.source.startswith("generated") for shape in shapes.values()),
         },
         "traces": {name: shape.source for name, shape in shapes.items()},
@@ -37,11 +39,12 @@ def document_of(
     }  # fmt: skip
 
 
-def write(document: Mapping[str, Any]) -> Path:
+def write(document: Mapping[str, Any], root: Path = PROJECT) -> Path:
     """As bench/results/paper-*.json, a line per run."""
     rest = {key: value for key, value in document.items() if key != "readings"}
     lines = b",\n".join(orjson.dumps(one) for one in document["readings"])
-    path = RESULTS / f"paper-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    path = root / "bench" / "results" / f"paper-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(rest)[:-1] + b',"readings":[\n' + lines + b"\n]}\n")
     return path
 
@@ -63,12 +66,20 @@ def rendered(path: Path) -> tuple[str, str]:
     return page(document, readings), readme_table(document, readings)
 
 
-def publish(path: Path) -> None:
-    """Write the page and its picture, and the table into the README."""
-    from bench.paper.pictures import draw_pods_and_misses  # matplotlib is an extra; `rendered` needs none
-
+def publish(path: Path, root: Path = PROJECT) -> None:
+    """Write the page and the picture of all cases, and the table into the README."""
     results, table = rendered(path)
-    PICTURES.mkdir(exist_ok=True)
-    draw_pods_and_misses(read(path)[1], PICTURES / "pods-and-misses.png")
-    PAGE.write_text(results, encoding="utf-8")
-    quote("paper.md", table)
+    draw_pods_and_misses(read(path)[1], _pictures(root) / "pods-and-misses.png")
+    (root / "docs" / "results.md").write_text(results, encoding="utf-8")
+    quote(TABLE, table, root)
+
+
+def publish_courses(courses: Mapping[str, Series], slo_ms: float, title: str, root: Path = PROJECT) -> None:
+    """Write the picture of one case over time."""
+    draw(courses, slo_ms, title, _pictures(root) / "fashion-azf.png")
+
+
+def _pictures(root: Path) -> Path:
+    folder = root / "docs" / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -8,16 +8,19 @@ the simulator has no other way; and how many batches it takes to follow a drift.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from bench.paper.plan import Case, budgets_ns
+from bench.paper import statics
+from bench.paper.journal import Journal, path_for
+from bench.paper.plan import STATICS, Case, Changes, Static, budgets_ns
 from bench.paper.readings import Reading, mean_of
-from bench.paper.runs import Run, choose_statics, read_all
+from bench.paper.runner import Runner, runner_for
+from bench.paper.runs import Run
 from bench.paper.shapes import Shape, bursts, shapes, steady
+from bench.paper.statics import Trial
 from mlproxy.simulate.arrivals import Poisson
 from mlproxy.simulate.faults import parse_fault
 
@@ -46,7 +49,7 @@ class Row:
     what: str
     case: Case
     limits: Limits
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Changes = ()
 
 
 def rows() -> list[Row]:
@@ -74,20 +77,19 @@ def _main_rows() -> Iterator[Row]:
 def _hard_rows() -> Iterator[Row]:
     for workload, p50_ms in (("iris", 13.6), ("toxic", 45.0)):  # the time of a call alone, and 5 ms
         limits = Limits(pods=1.02, miss_percent=0.05, p50_ms=p50_ms)
-        yield Row(
-            what="1 request/s", case=Case("ours", 1, workload, "steady"), limits=limits, changes={"trace": Poisson(1)}
-        )
+        alone = (("trace", Poisson(1)),)
+        yield Row(what="1 request/s", case=Case("ours", 1, workload, "steady"), limits=limits, changes=alone)
     for workload, scale, most in (("toxic", 1, 1.1), ("fashion", 1, 1.1), ("toxic", 10, 1.3), ("fashion", 10, 5.5)):
         yield Row(what="", case=Case("ours", scale, workload, "burst10"), limits=Limits(pods=most, miss_percent=0.5))
     for scale, most in ((1, 1.05), (10, 1.3)):
         limits = Limits(pods=most, miss_percent=0.4)
-        drift = {"faults": (parse_fault("drift:2@15m-35m"),)}
+        drift = (("faults", (parse_fault("drift:2@15m-35m"),)),)
         yield Row(what="twice as slow", case=Case("ours", scale, "toxic", "wcswing"), limits=limits, changes=drift)
     for workload, most in (("toxic", 1.05), ("fashion", 2.2)):
         limits = Limits(pods=most, miss_percent=0.8)
-        outliers = {"faults": (parse_fault("outliers:0.02,5"),)}
+        outliers = (("faults", (parse_fault("outliers:0.02,5"),)),)
         yield Row(what="2 % outliers × 5", case=Case("ours", 1, workload, "wcswing"), limits=limits, changes=outliers)
-    mixed = {"budgets_ns": budgets_ns("toxic", (0, 0.4))}
+    mixed = (("budgets_ns", budgets_ns("toxic", (0, 0.4))),)
     for trace in ("wcswing", "mmpp"):
         limits = Limits(pods=1.05, miss_percent=0.1)
         yield Row(what="half at 0.4 SLO", case=Case("ours", 1, "toxic", trace), limits=limits, changes=mixed)
@@ -114,29 +116,29 @@ def verdict(limits: Limits, readings: Sequence[Reading], aimd: Sequence[Reading]
 def check(seeds: Sequence[int], folder: Path, text: str = "") -> bool:
     """Run the rows with ``text`` in their names and print how it went; whether all are reached.
 
-    Of those that are not, what other policies do there.
+    Of those that are not, what other policies do there. A check that was cut short goes on where it was.
     """
     all_shapes = {**shapes(folder), "burst10": bursts(), "steady": steady()}
-    missed: list[tuple[Row, Shape]] = []
-    print(_HEAD, flush=True)
     chosen = [row for row in rows() if text in _name(row)]
-    for _, group in groupby(chosen, key=lambda row: (row.what, row.case.workload, row.case.scale)):
-        shaped = [(row, all_shapes[row.case.trace].first(_SECONDS[row.case.scale])) for row in group]
-        missed += _check_group(shaped, seeds)
-    for row, shape in missed:
-        _print_others(row, shape, seeds)
+    shaped = [(row, all_shapes[row.case.trace].first(_SECONDS[row.case.scale])) for row in chosen]
+    journal = Journal(path_for("rows"))
+    missed: list[tuple[Row, Shape]] = []
+    with runner_for([run for one in shaped for run in _runs_of(*one, seeds)], journal) as runner:
+        print(_HEAD, flush=True)
+        for _, group in groupby(shaped, key=lambda one: (one[0].what, one[0].case.workload, one[0].case.scale)):
+            missed += _check_group(list(group), seeds, runner)
+    if missed:
+        _print_others(missed, seeds, journal)
+    journal.remove()
     return not missed
 
 
-def _check_group(shaped: Sequence[tuple[Row, Shape]], seeds: Sequence[int]) -> Iterator[tuple[Row, Shape]]:
+def _check_group(
+    shaped: Sequence[tuple[Row, Shape]], seeds: Sequence[int], runner: Runner
+) -> Iterator[tuple[Row, Shape]]:  # fmt: skip
     """Those that are not reached."""
-    runs = [
-        run
-        for row, shape in shaped
-        for policy in ("slo", *(("aimd",) if row.limits.p50_of_aimd else ()))
-        for run in _runs(row, shape, policy, seeds)
-    ]
-    done = list(zip(runs, read_all(runs, _name(shaped[0][0])), strict=True))
+    runs = [run for one in shaped for run in _runs_of(*one, seeds)]
+    done = list(zip(runs, runner.read_all(runs), strict=True))
     for row, shape in shaped:
         slo, aimd = (
             [reading for run, reading in done if run.case == row.case and run.policy == policy]
@@ -148,9 +150,14 @@ def _check_group(shaped: Sequence[tuple[Row, Shape]], seeds: Sequence[int]) -> I
             yield row, shape
 
 
-def _runs(row: Row, shape: Shape, policy: str, seeds: Sequence[int], **static: Any) -> list[Run]:
+def _runs_of(row: Row, shape: Shape, seeds: Sequence[int]) -> list[Run]:
+    policies = ("slo", *(("aimd",) if row.limits.p50_of_aimd else ()))
+    return [run for policy in policies for run in _runs(row, shape, policy, seeds)]
+
+
+def _runs(row: Row, shape: Shape, policy: str, seeds: Sequence[int], static: Static | None = None) -> list[Run]:
     return [
-        Run(case=row.case, shape=shape, policy=policy, seed=seed, changes=row.changes, **static)
+        Run(case=row.case, shape=shape, policy=policy, seed=seed, static=static, changes=row.changes)
         for seed in seeds
     ]  # fmt: skip
 
@@ -168,9 +175,22 @@ def _line(name: str, readings: Sequence[Reading], limits: Limits | None = None, 
     )
 
 
-def _print_others(row: Row, shape: Shape, seeds: Sequence[int]) -> None:
+def _print_others(missed: Sequence[tuple[Row, Shape]], seeds: Sequence[int], journal: Journal) -> None:
     """What the comparable policies do where `slo` falls short: the limits come from another world."""
-    static = choose_statics([(row.case, shape, row.changes)], _name(row))[row.case]
-    for policy, setting in (("none", {}), ("aimd", {}), ("static", {"static": static})):
-        readings = read_all(_runs(row, shape, policy, seeds, **setting), f"{_name(row)}, {policy}")
-        print(_line(f"  {_name(row)}, {policy}", readings, note=readings[0].setting), flush=True)
+    trials = [(row, shape, Trial(row.case, shape, row.changes)) for row, shape in missed]
+    planned = [
+        run
+        for row, shape, trial in trials
+        for run in (*statics.planned([trial]), *_runs_of_others(row, shape, STATICS[row.case.scale][0], seeds))
+    ]
+    with runner_for(planned, journal) as runner:
+        for row, shape, trial in trials:
+            runs = _runs_of_others(row, shape, statics.choose([trial], runner.read_all)[row.case], seeds)
+            for _, readings in groupby(runner.read_all(runs), key=lambda one: one.policy):
+                found = list(readings)
+                print(_line(f"  {_name(row)}, {found[0].policy}", found, note=found[0].setting), flush=True)
+
+
+def _runs_of_others(row: Row, shape: Shape, static: Static, seeds: Sequence[int]) -> list[Run]:
+    others: tuple[tuple[str, Static | None], ...] = (("none", None), ("aimd", None), ("static", static))
+    return [run for policy, setting in others for run in _runs(row, shape, policy, seeds, setting)]

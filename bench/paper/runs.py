@@ -1,17 +1,18 @@
-"""Runs scenarios and reads them, a group at a time. **Effects**: starts processes, prints."""
+"""One run of the comparison, and what is kept of it. **Pure** but for the clock in `read_run`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, TypeAlias
 
-from bench.paper.plan import STATICS, WORKLOADS, Case, Static, scenario
+from bench.paper.plan import WORKLOADS, Case, Changes, Static, scenario
 from bench.paper.readings import Reading, reading
 from bench.paper.shapes import Shape
-from mlproxy.simulate import Scenario
-from mlproxy.simulate.many import run_many
+from mlproxy.simulate import Scenario, simulate
+from mlproxy.units import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Run:
     policy: str
     seed: int
     static: Static | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Changes = ()  #: further fields of the scenario
 
     @property
     def setting(self) -> str:
@@ -34,37 +35,30 @@ class Run:
 
     def scenario(self) -> Scenario:
         """What the simulator is given."""
-        return scenario(self.case, self.shape, self.policy, self.seed, self.static, **self.changes)
+        return scenario(self.case, self.shape, self.policy, self.seed, self.static, **dict(self.changes))
 
 
-def read_all(runs: Sequence[Run], title: str) -> list[Reading]:
-    """Simulate ``runs``, a process per core, and read them in their order."""
-    outcomes = run_many([run.scenario() for run in runs], len(os.sched_getaffinity(0)), title=title)
-    return [
-        reading(run.case, run.policy, run.seed, outcome, run.setting)
-        for run, outcome in zip(runs, outcomes, strict=True)
-    ]
+@cache
+def expected_requests(run: Run) -> float:
+    """The mean of its Poisson arrivals; where the rates change by chance, for a draw of their own."""
+    scenario = run.scenario()
+    segments = scenario.trace.segments(scenario.duration_ns, scenario.generators()[0])
+    return sum(one.per_second * (one.end_ns - one.start_ns) for one in segments) / NS_PER_S
 
 
-def best_static(tried: Iterable[tuple[Static, Reading]], miss_target: float = 0.01) -> Static:
-    """The one with the fewest pods among those that miss no more than they may, else the one that misses least."""
-
-    def rank(one: tuple[Static, Reading]) -> tuple[bool, float, float]:
-        pods, missed = one[1].pods, one[1].miss_share
-        return (True, missed, pods) if missed > miss_target else (False, round(pods, 2), missed)
-
-    return min(tried, key=rank)[0]
+#: Simulates runs and reads them, in their order.
+ReadAll: TypeAlias = Callable[[Iterable[Run]], list[Reading]]
 
 
-def choose_statics(cases: Iterable[tuple[Case, Shape, Mapping[str, Any]]], title: str) -> dict[Case, Static]:
-    """The best setting of each case in hindsight, by seed 1."""
-    runs = [
-        Run(case=case, shape=shape, policy="static", seed=1, static=static, changes=changes)
-        for case, shape, changes in cases
-        for static in STATICS[case.scale]
-    ]
-    tried: dict[Case, list[tuple[Static, Reading]]] = {}
-    for run, read in zip(runs, read_all(runs, title), strict=True):
-        if run.static is not None:
-            tried.setdefault(run.case, []).append((run.static, read))
-    return {case: best_static(readings) for case, readings in tried.items()}
+class Read(NamedTuple):
+    """What a run has shown, and what it took to simulate it."""
+
+    reading: Reading
+    cpu_s: float
+
+
+def read_run(run: Run) -> Read:
+    """Simulate and read it, in this process."""
+    began = time.process_time()
+    found = reading(run.case, run.policy, run.seed, simulate(run.scenario()), run.setting)
+    return Read(found, time.process_time() - began)

@@ -19,8 +19,8 @@ from mlproxy.units import NS_PER_S
 #: Beside the project, where who has the traces keeps them.
 TRACES = PROJECT.parent / "shared" / "traces"
 MINUTES = 60
-#: A slice begins so long before the traffic first reaches this share of its peak.
-_LEAD_S, _HIGH = 9 * 60, 0.8
+#: This share of a slice comes before the traffic first reaches that share of its peak.
+_LEAD, _HIGH = 0.6, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Lines:
         """A slice with the first ascent to the peak, if it is no longer than that."""
         high = next(index for index, line in enumerate(self.lines) if line >= _HIGH * max(self.lines))
         last = len(self.lines) - seconds // self.step_s
-        begin = min(max(0, high - _LEAD_S // self.step_s), max(0, last))
+        begin = min(max(0, high - int(_LEAD * seconds) // self.step_s), max(0, last))
         return Lines(self.source, self.lines[begin : begin + seconds // self.step_s], self.step_s)
 
 

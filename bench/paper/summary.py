@@ -92,6 +92,10 @@ class Readings:
         """One per seed."""
         return [one for one in self._readings if one.case == case and one.policy == policy]
 
+    def scales(self, method: Method) -> list[int]:
+        """In rising order."""
+        return sorted({one.scale for one in self.of(method)})
+
     def cases(self, method: Method, scale: int) -> list[Case]:
         """In the order in which they were run."""
         return list(dict.fromkeys(one.case for one in self.of(method, scale)))
@@ -109,8 +113,11 @@ class Readings:
 
     def above(self, method: Method, scale: int, policy: str, percent: float = 1.0) -> int:
         """Cases in which more than so many percent miss."""
-        runs = (self.run(case, policy) for case in self.cases(method, scale))
-        return sum(fmean(missed(one) for one in run) > percent for run in runs)
+        return sum(self.misses_its_objective(case, policy, percent) for case in self.cases(method, scale))
+
+    def misses_its_objective(self, case: Case, policy: str, percent: float = 1.0) -> bool:
+        """Whether more than so many percent miss."""
+        return fmean(missed(one) for one in self.run(case, policy)) > percent
 
     def reached(
         self, method: Method, scale: int, policy: str, value: Value, percent: float

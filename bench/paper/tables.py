@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.paper.plan import WORKLOADS, Case, Method
+from bench.paper.plan import Case, Method
 from bench.paper.summary import Improvement, Readings, Value, billed, improvement, missed, p50_ms, pods, spread
 
 
 def summary_table(readings: Readings) -> str:
     """A line per policy, by our method: what the README quotes."""
-    scales = sorted({one.scale for one in readings.of("ours")})
+    scales = readings.scales("ours")
     head = ["policy"]
     for scale in scales:
         cases = len(readings.cases("ours", scale))
@@ -32,7 +32,7 @@ def _summary_cells(readings: Readings, scale: int, policy: str) -> Iterator[str]
 
 def ratios_table(readings: Readings) -> str:
     """`slo` divided by each other policy, over all cases of both scales."""
-    others = [policy for policy in readings.policies("ours", 1) if policy != "slo"]
+    others = [policy for policy in readings.policies("ours", readings.scales("ours")[0]) if policy != "slo"]
     rows = (
         [name, *(_ratio(readings, other, value) for other in others)]
         for name, value in (("pods", pods), ("misses", missed), ("bill", billed))
@@ -49,8 +49,8 @@ def case_tables(readings: Readings, method: Method) -> str:
     """A table per model and scale, with a line per trace and policy."""
     return "\n\n".join(
         f"### {workload}, ×{scale}\n\n" + _detail(readings, method, scale, workload)
-        for scale in sorted({one.scale for one in readings.of(method)})
-        for workload in WORKLOADS
+        for scale in readings.scales(method)
+        for workload in dict.fromkeys(case.workload for case in readings.cases(method, scale))
     )
 
 

@@ -16,7 +16,7 @@ from tests.unit.bench.paper.readings import made
 
 DOCUMENT: dict[str, Any] = {
     "made": {
-        "date": "2026-01-01", "python": "3.11.0", "cpu_minutes": 1, "full": False, "extent": "a little",
+        "date": "2026-01-01", "python": "3.11.0", "cpu_minutes": 1, "plan": "default", "extent": "a little",
         "real_traces": False,
     },
     "traces": {"azf": "generated: spikes"},

@@ -1,27 +1,17 @@
-"""Scenarios of the comparison, and how the best static setting is chosen."""
+"""Scenarios of the comparison."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.paper.comparison import DEFAULT, FULL
+from bench.paper.comparison import DEFAULT, FULL, QUICK
 from bench.paper.plan import POLICIES, WORKLOADS, Case, Static, scenario
-from bench.paper.runs import Run, best_static
-from bench.paper.shapes import steady
+from bench.paper.runs import Run, expected_requests
+from bench.paper.shapes import Alternating, steady
+from mlproxy.simulate.arrivals import arrivals_ns
 from mlproxy.units import NS_PER_S
-from tests.unit.bench.paper.readings import made
 
-SMALL, LARGE, LARGEST = Static(5, 0.1), Static(50, 0.25), Static(100, 0.55)
-
-
-def test_the_best_static_setting_has_the_fewest_pods_of_those_that_meet_the_objective() -> None:
-    tried = [
-        (SMALL, made(pods=3.0, miss_share=0.0)),
-        (LARGE, made(pods=2.0, miss_share=0.009)),
-        (LARGEST, made(pods=1.0, miss_share=0.02)),
-    ]
-    assert best_static(tried) == LARGE
-    assert best_static([*tried[2:], (SMALL, made(pods=9.0, miss_share=0.019))]) == SMALL
+LARGE = Static(50, 0.25)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -52,8 +42,28 @@ def test_the_papers_method_closes_the_loop_drops_the_end_and_lets_pods_queue() -
 
 
 def test_every_part_compares_with_the_baseline_and_with_the_papers_controller() -> None:
-    for part in (*DEFAULT, *FULL):
+    for part in (*DEFAULT.parts, *FULL.parts, *QUICK.parts):
         assert {"none", "aimd", "slo"} <= set(part.policies)
         cases = list(part.cases({"steady": steady()}))
         assert [case.workload for case, _ in cases] == list(WORKLOADS)
         assert {shape.duration_s for _, shape in cases} == {part.seconds}
+
+
+def test_what_is_planned_runs_the_winning_trial_of_a_15_minute_slice_once() -> None:
+    part = DEFAULT.parts[2]
+    assert (part.scale, part.seconds, part.seeds) == (10, 900, (1,))
+    planned = DEFAULT.planned({"steady": steady()})
+    assert len(planned) == len(set(planned))
+    trials = [run for run in planned if run.policy == "static" and run.case.scale == 10]
+    assert len(trials) == len(WORKLOADS) * (3 + 2)  # and none for the run itself
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_expected_requests_are_about_those_that_come(seed: int) -> None:
+    alternating = Run(
+        case=Case("ours", 1, "toxic", "mmpp"), shape=Alternating("", 0.2, 30, 8, 1200), policy="none", seed=seed
+    )
+    arrivals = len(arrivals_ns(alternating.scenario().trace, 1200 * NS_PER_S, alternating.scenario().generators()[0]))
+    assert expected_requests(alternating) == pytest.approx(arrivals, rel=0.15)
+    flat = Run(case=Case("ours", 1, "toxic", "steady"), shape=steady(), policy="none", seed=seed)
+    assert expected_requests(flat) == 50 * 3600
