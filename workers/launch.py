@@ -7,7 +7,6 @@ Nothing is pickled: configuration, numbers of inherited descriptors, names.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -18,8 +17,6 @@ import setproctitle
 
 from mlproxy.config import Configuration
 from mlproxy.observe import configure_logging
-
-logger = logging.getLogger("mlproxy.launch")
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -78,26 +75,12 @@ def enter_role() -> Launch:
     _die_with(launch.supervisor_pid)
     setproctitle.setproctitle(f"mlproxy: {launch.name.replace('-', ' ')}")
     configure_logging(launch.configuration.logging.level, launch.name)
-    if launch.role != "admin":
-        _prefer_throughput()
     return launch
 
 
 def let_signals_through() -> None:
     """The role's handlers stand; what was sent meanwhile comes in now."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-
-
-def _prefer_throughput() -> None:
-    """Ask the kernel not to interrupt whoever runs when this process wakes up (`SCHED_BATCH`, sched(7)).
-
-    On busy CPUs a role then takes in one turn what has come meanwhile: 5 % less CPU per request (bench.overhead's first
-    row, 14 pairs of runs on two cores). On an idle CPU it runs at once, as before.
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    except OSError as error:  # gVisor knows one policy only
-        logger.info("the kernel offers no SCHED_BATCH error=%s", error)
 
 
 def _die_with(supervisor_pid: int) -> None:

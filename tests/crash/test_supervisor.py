@@ -54,13 +54,6 @@ def test_each_process_is_named_by_its_role(resting: Proxy) -> None:
         assert Path(f"/proc/{process.pid}/comm").read_text().strip() == title[:15].strip()
 
 
-def test_the_roles_on_the_path_of_requests_preempt_nobody(resting: Proxy) -> None:
-    batch = {
-        name for name, process in processes(resting).items() if os.sched_getscheduler(process.pid) == os.SCHED_BATCH
-    }
-    assert batch == {name for name in ROLES if "ingress" in name or "batcher" in name}
-
-
 def test_the_supervisor_has_one_thread(resting: Proxy) -> None:
     """A role dies with the *thread* that started it (prctl(2)), and signals are blocked in one thread only."""
     assert psutil.Process(resting.pid).num_threads() == 1
