@@ -21,7 +21,6 @@ from mlproxy.simulate.cluster import Cluster
 from mlproxy.simulate.measure import FAILED, Measurements
 from mlproxy.simulate.timeline import Timeline
 
-STOP_WITHIN_S = 5.0
 #: The simulated proxy has a connection for every call. The activator's queue is full before these are used up.
 _CONNECTIONS = 20_000
 
@@ -70,7 +69,7 @@ class Emulation:
                     await _until_ready(proxy)
                     await self._drive(proxy.url + PREDICT)
                 finally:
-                    proxy.stop(STOP_WITHIN_S)
+                    proxy.stop()
         finally:
             await self._front.close()
         return self._measurements.report()

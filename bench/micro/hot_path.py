@@ -20,12 +20,12 @@ from typing import Any, cast
 
 import uvicorn
 
-from mlproxy.backend import BackendResponse, Balancer
+from mlproxy.backend import BackendReply, Balancer
 from mlproxy.config import Configuration
 from mlproxy.engine import Engine, QueueBounds, policy_for
 from mlproxy.engine.policies import SloBatching
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import REPLY_HEADER, REQUEST_HEADER
+from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER
 from mlproxy.ipc.rendezvous import Offer
 from mlproxy.observe import BatcherMetrics, IngressMetrics, MetricPage, PageLayout
 from mlproxy.protocols import codec_for
@@ -74,7 +74,7 @@ class NoTransport(Silent):
 class NoBackend:
     """Keeps the callback instead of sending."""
 
-    done: Callable[[BackendResponse], None]
+    done: Callable[[BackendReply], None]
 
     def send(self, path: bytes, headers: bytes, body: object, timeout_ns: int, on_done: Any) -> None:
         self.done = on_done
@@ -100,7 +100,7 @@ class Rig:
         self._make_worker(configuration, page, IngressMetrics(page, 0, 10**9) if counted else NoMetrics())
         self._make_batcher(configuration, BatcherMetrics(page, 0) if counted else NoMetrics())
         predictions = b",".join([b"[0.1,0.7,0.2]"] * at_once)
-        self._reply = BackendResponse(200, b"", b'{"predictions":[%b]}' % predictions)
+        self._reply = BackendReply(200, b"", b'{"predictions":[%b]}' % predictions)
 
     def _make_worker(self, configuration: Configuration, page: MetricPage, metrics: Any) -> None:
         config = uvicorn.Config(
@@ -114,10 +114,10 @@ class Rig:
         )  # fmt: skip
         self._door.default_headers = b"date: Tue, 24 Nov 2026 12:00:00 GMT\r\n"
         self._requests = DirectionFds.create("requests", 8 * 2**20)
-        self._replies = DirectionFds.create("replies", 8 * 2**20)
+        self._answers = DirectionFds.create("answers", 8 * 2**20)
         self._client = self._door.client
         self._client._requests = Sender(self._requests, REQUEST_HEADER)
-        self._client._replies = Receiver(self._replies, REPLY_HEADER)
+        self._client._answers = Receiver(self._answers, ANSWER_HEADER)
         self._connections = []
         for _ in range(self._at_once):
             connection = IngressProtocol(config, server.server_state, {}, self._loop, door=self._door)
@@ -133,7 +133,7 @@ class Rig:
         self._runtime = EndpointRuntime(
             endpoint, engine, codec_for("kserve-v1"), cast(Balancer, self._backend), metrics, _nothing
         )  # fmt: skip
-        offer = Offer(0, *(DirectionFds(*map(os.dup, fds)) for fds in (self._requests, self._replies)))
+        offer = Offer(0, *(DirectionFds(*map(os.dup, fds)) for fds in (self._requests, self._answers)))
         self._link = WorkerLink(
             cast(Any, Silent()), socket.socket(), offer, max_backlog_bytes=2**28, on_requests=self._runtime.arrive,
             on_cancel=self._runtime.cancel, on_closed=_nothing,

@@ -5,14 +5,14 @@ streams, over 4,000 with httpx.
 """
 
 from mlproxy.backend.balancer import Balancer
-from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
+from mlproxy.backend.call import BackendCall, BackendFailure, BackendReply
 from mlproxy.backend.pool import ConnectionPool
 from mlproxy.backend.url import BackendUrl, tls_context
 
 __all__ = [
     "BackendCall",
     "BackendFailure",
-    "BackendResponse",
+    "BackendReply",
     "BackendUrl",
     "Balancer",
     "ConnectionPool",

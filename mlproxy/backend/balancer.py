@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
+from mlproxy.backend.call import BackendCall, BackendFailure, BackendReply
 from mlproxy.backend.incidents import Incidents
 from mlproxy.backend.pool import ConnectionPool
 from mlproxy.backend.url import BackendUrl, tls_context
@@ -86,7 +86,7 @@ class Balancer:
 
     def send(
         self, path: bytes, headers: bytes, body: Sequence[bytes | memoryview], timeout_ns: int,
-        on_done: Callable[[BackendResponse | BackendFailure], str | None],
+        on_done: Callable[[BackendReply | BackendFailure], str | None],
     ) -> BackendCall:  # fmt: skip
         """As `ConnectionPool.send`, to the URL that suits best now.
 
@@ -123,8 +123,8 @@ class Balancer:
         upstream.outstanding -= 1
 
     def _ended(
-        self, index: int, on_done: Callable[[BackendResponse | BackendFailure], str | None],
-        result: BackendResponse | BackendFailure,
+        self, index: int, on_done: Callable[[BackendReply | BackendFailure], str | None],
+        result: BackendReply | BackendFailure,
     ) -> None:  # fmt: skip
         upstream = self._upstreams[index]
         upstream.outstanding -= 1

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlproxy.backend.connection import BackendConnection
 
 
-class BackendResponse(NamedTuple):
+class BackendReply(NamedTuple):
     """The backend replied, whatever it said. ``headers`` are whole lines, of `KEPT_HEADERS` only."""
 
     status: int
@@ -33,7 +33,7 @@ class BackendCall:
     __slots__ = ("_on_done", "connection", "done", "on_abort", "request", "restarted", "timer")
 
     def __init__(
-        self, request: Sequence[bytes | memoryview], on_done: Callable[[BackendResponse | BackendFailure], None]
+        self, request: Sequence[bytes | memoryview], on_done: Callable[[BackendReply | BackendFailure], None]
     ) -> None:
         self.request = request
         self._on_done = on_done
@@ -53,7 +53,7 @@ class BackendCall:
             if self.on_abort is not None:
                 self.on_abort()
 
-    def finish(self, result: BackendResponse | BackendFailure) -> None:
+    def finish(self, result: BackendReply | BackendFailure) -> None:
         """The call ended with ``result``."""
         if not self.done:
             self._end()

@@ -13,7 +13,7 @@ from typing import cast
 
 import httptools
 
-from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
+from mlproxy.backend.call import BackendCall, BackendFailure, BackendReply
 from mlproxy.engine import CallFailureKind
 
 #: Below this a request is one copy and one write; above it the buffers go to the socket as they are (writev).
@@ -156,7 +156,7 @@ class BackendConnection(asyncio.Protocol):
         assert call is not None
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        response = BackendResponse(self._status, self._headers, body)
+        reply = BackendReply(self._status, self._headers, body)
         call.connection = None
         self._reset()
         self._received_bytes = 0
@@ -164,7 +164,7 @@ class BackendConnection(asyncio.Protocol):
             self._on_idle(self)
         else:
             self.close()
-        call.finish(response)
+        call.finish(reply)
 
     # --- parser callbacks ------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from mlproxy.backend.call import BackendCall, BackendFailure, BackendResponse
+from mlproxy.backend.call import BackendCall, BackendFailure, BackendReply
 from mlproxy.backend.connection import BackendConnection
 from mlproxy.backend.dial import dial
 from mlproxy.backend.url import BackendUrl
@@ -67,7 +67,7 @@ class ConnectionPool:
         headers: bytes,
         body: Sequence[bytes | memoryview],
         timeout_ns: int,
-        on_done: Callable[[BackendResponse | BackendFailure], None],
+        on_done: Callable[[BackendReply | BackendFailure], None],
     ) -> BackendCall:
         """POST ``body`` (buffers, sent one after the other). ``headers`` are whole lines. ``on_done`` is called later.
 

@@ -32,7 +32,7 @@ PIECE_HEADER = struct.Struct("<IB")
 #: The body is the lane key followed by the items.
 REQUEST_HEADER = struct.Struct("<IBBHIIQqq")
 #: body bytes, kind, status, batch size, request id (`ANSWERS`: how many), instant of dispatch, backend_ns.
-REPLY_HEADER = struct.Struct("<IBHIQqq")
+ANSWER_HEADER = struct.Struct("<IBHIQqq")
 
 #: Flag of a request: the caller sent one bare instance and gets one bare item.
 BARE = 1

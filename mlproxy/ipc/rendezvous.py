@@ -27,7 +27,7 @@ class Offer(NamedTuple):
 
     worker: int
     requests: DirectionFds
-    replies: DirectionFds
+    answers: DirectionFds
 
 
 class RendezvousError(Exception):
@@ -38,7 +38,7 @@ def offer_channel(address: str, worker: int, ring_bytes: int) -> tuple[socket.so
     """Connect to the batcher's listening socket and pass it a new channel. OSError when nobody listens."""
     with ExitStack() as undo:
         directions = []
-        for name in ("requests", "replies"):
+        for name in ("requests", "answers"):
             directions.append(DirectionFds.create(f"mlproxy-{name}-{worker}", ring_bytes))
             undo.callback(directions[-1].close)
         peer = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
@@ -66,6 +66,6 @@ def accept_offer(peer: socket.socket) -> Offer:
         peer.send(WELCOME)
     except OSError:
         offer.requests.close()
-        offer.replies.close()
+        offer.answers.close()
         raise
     return offer

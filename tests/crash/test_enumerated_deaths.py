@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import REPLY_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind
 
 RING_BYTES = 4096
 LARGEST_RECORD_BYTES = RING_BYTES // 4
@@ -168,26 +168,26 @@ class Generation:
     """One channel: the worker's ends, and a batcher that answers with the request's body, reversed."""
 
     def __init__(self, fate: Fate) -> None:
-        requests, replies = DirectionFds.create("q", RING_BYTES), DirectionFds.create("r", RING_BYTES)
-        own_requests, own_replies = duplicate(requests), MortalFds(*duplicate(replies))
-        MortalFds.fates[own_replies.memory] = fate
-        self.to_batcher, self.from_batcher = Sender(requests, REQUEST_HEADER), Receiver(replies, REPLY_HEADER)
-        self._requests, self._replies = Receiver(own_requests, REQUEST_HEADER), Sender(own_replies, REPLY_HEADER)
-        self._own_fds = own_requests.credit, own_replies.data
+        requests, answers = DirectionFds.create("q", RING_BYTES), DirectionFds.create("r", RING_BYTES)
+        own_requests, own_answers = duplicate(requests), MortalFds(*duplicate(answers))
+        MortalFds.fates[own_answers.memory] = fate
+        self.to_batcher, self.from_batcher = Sender(requests, REQUEST_HEADER), Receiver(answers, ANSWER_HEADER)
+        self._requests, self._answers = Receiver(own_requests, REQUEST_HEADER), Sender(own_answers, ANSWER_HEADER)
+        self._own_fds = own_requests.credit, own_answers.data
         self._fate = fate
 
     def batcher_turn(self) -> None:
         with mortal(self._fate, *self._own_fds):
             for fields, body in self._requests.receive():
-                header = REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, fields[6], 0, 0)
-                self._replies.send(header, body[::-1])
-            self._replies.publish()
-            if self._replies.blocked:
-                self._replies.take_credit()
+                header = ANSWER_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, fields[6], 0, 0)
+                self._answers.send(header, body[::-1])
+            self._answers.publish()
+            if self._answers.blocked:
+                self._answers.take_credit()
 
     def close(self) -> None:
-        del MortalFds.fates[self._replies.fds.memory]
-        for end in (self.to_batcher, self.from_batcher, self._requests, self._replies):
+        del MortalFds.fates[self._answers.fds.memory]
+        for end in (self.to_batcher, self.from_batcher, self._requests, self._answers):
             end.close()
 
 

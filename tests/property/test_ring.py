@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import REPLY_HEADER, Kind
+from mlproxy.ipc.records import ANSWER_HEADER, Kind
 from mlproxy.ipc.ring import RingConsumer, RingProducer
 
 HEADER = struct.Struct("<IBI")
@@ -67,15 +67,15 @@ class DirectionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         fds = DirectionFds.create("test", 4096)
-        self.sender = Sender(fds, REPLY_HEADER)
-        self.receiver = Receiver(DirectionFds(*(os.dup(fd) for fd in fds)), REPLY_HEADER)
+        self.sender = Sender(fds, ANSWER_HEADER)
+        self.receiver = Receiver(DirectionFds(*(os.dup(fd) for fd in fds)), ANSWER_HEADER)
         self.sent: deque[tuple[int, bytes]] = deque()
         self.count = 0
 
     @rule(size=st.one_of(st.integers(0, 200), st.integers(0, 20_000)))
     def send(self, size: int) -> None:
         body = self.count.to_bytes(4, "little") * (size // 4 + 1)
-        self.sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, self.count, 0, 0), body)
+        self.sender.send(ANSWER_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, self.count, 0, 0), body)
         self.sent.append((self.count, body))
         self.count += 1
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias, cast
 
 from mlproxy import __version__
-from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, Balancer
+from mlproxy.backend import BackendCall, BackendFailure, BackendReply, Balancer
 from mlproxy.config import Endpoint
 from mlproxy.engine import (
     Abort,
@@ -93,7 +93,7 @@ class EndpointRuntime:
         self._events.append(event)
         self._wake(self)
 
-    def _backend_done(self, batch: Batch, result: BackendResponse | BackendFailure) -> str | None:
+    def _backend_done(self, batch: Batch, result: BackendReply | BackendFailure) -> str | None:
         """Note how a call ended. Returns what only this side can see is wrong with its reply."""
         self._calls.pop(batch, None)
         event = self._to_event(batch, result)
@@ -101,7 +101,7 @@ class EndpointRuntime:
         failure = event.failure
         return failure.detail if failure is not None and failure.kind == "contract" else None
 
-    def _to_event(self, batch: Batch, result: BackendResponse | BackendFailure) -> Answered | Failed:
+    def _to_event(self, batch: Batch, result: BackendReply | BackendFailure) -> Answered | Failed:
         if isinstance(result, BackendFailure):
             return Failed(batch, Failure(result.kind, result.detail))
         if not 200 <= result.status < 300:

@@ -14,7 +14,7 @@ import orjson
 from mlproxy.engine import Request, State
 from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind, pack_answers
+from mlproxy.ipc.records import ANSWER_HEADER, BARE, REQUEST_HEADER, Kind, pack_answers
 from mlproxy.ipc.rendezvous import Offer
 from mlproxy.units import NS_PER_S
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("mlproxy.batcher")
 #: themselves.
 STALLED_AFTER_NS = NS_PER_S
 
-_pack = REPLY_HEADER.pack
+_pack = ANSWER_HEADER.pack
 _REQUEST = int(Kind.REQUEST)  # a plain integer: compared per request
 
 #: From a mean of so many bytes on answers travel in records of their own: what one record would save is nothing then,
@@ -69,7 +69,7 @@ class WorkerLink:
         self._on_cancel = on_cancel
         self._on_closed = on_closed
         self._requests = Receiver(offer.requests, REQUEST_HEADER)
-        self._replies = Sender(offer.replies, REPLY_HEADER)
+        self._answers = Sender(offer.answers, ANSWER_HEADER)
         self._unanswered: dict[int, LinkedRequest] = {}
         self._watching_credit = False
         self._stalled_at = (-1, 0)  # where the backlog began when it was last seen too long, and since when
@@ -78,7 +78,7 @@ class WorkerLink:
         loop.add_reader(offer.requests.data, self._receive)
 
     def __repr__(self) -> str:
-        return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._replies!r}>"
+        return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._answers!r}>"
 
     def answer(
         self, request_ids: Sequence[int], bodies: Sequence[bytes], batch_size: int, dispatched_ns: int, backend_ns: int
@@ -95,7 +95,7 @@ class WorkerLink:
             group = bodies[first : first + step]
             body = pack_answers(request_ids[first : first + step], group)
             header = _pack(len(body), Kind.ANSWERS, 200, batch_size, len(group), dispatched_ns, backend_ns)
-            self._replies.send(header, body)
+            self._answers.send(header, body)
 
     def relay(self, request: Request, status: int, headers: bytes, body: bytes) -> None:
         """Answer with the backend's own words."""
@@ -107,19 +107,19 @@ class WorkerLink:
 
     def _fail(self, request: Request, kind: Kind, status: int, body: bytes) -> None:
         if self._unanswered.pop(request.id, None) is not None and self.open:
-            self._replies.send(_pack(len(body), kind, status, 0, request.id, 0, 0), body)
+            self._answers.send(_pack(len(body), kind, status, 0, request.id, 0, 0), body)
 
     def flush(self) -> None:
         """Publish what this loop turn answered; watch for credit while the ring is full."""
         if not self.open:
             return
-        self._replies.publish()
-        if not self._replies.blocked:
+        self._answers.publish()
+        if not self._answers.blocked:
             return
         if not self._watching_credit:
             self._watching_credit = True
-            self._loop.add_reader(self._replies.fds.credit, self._credited)
-        if self._replies.backlog_bytes > self._max_backlog_bytes:
+            self._loop.add_reader(self._answers.fds.credit, self._credited)
+        if self._answers.backlog_bytes > self._max_backlog_bytes:
             self._close_if_stalled()
 
     def close(self) -> None:
@@ -127,13 +127,13 @@ class WorkerLink:
         if not self.open:
             return
         self.open = False
-        for fd in (self._peer.fileno(), self._requests.fds.data, self._replies.fds.credit):
+        for fd in (self._peer.fileno(), self._requests.fds.data, self._answers.fds.credit):
             self._loop.remove_reader(fd)
         for request in self._unanswered.values():
             self._on_cancel(request)
         self._unanswered.clear()
         self._requests.close()
-        self._replies.close()
+        self._answers.close()
         self._peer.close()
         self._on_closed(self)
 
@@ -159,20 +159,20 @@ class WorkerLink:
 
     def _close_if_stalled(self) -> None:
         now_ns, (seen_start, since_ns) = time.monotonic_ns(), self._stalled_at
-        if self._replies.backlog_start != seen_start:
-            self._stalled_at = (self._replies.backlog_start, now_ns)
+        if self._answers.backlog_start != seen_start:
+            self._stalled_at = (self._answers.backlog_start, now_ns)
         elif now_ns - since_ns > STALLED_AFTER_NS:
             logger.error(
                 "worker takes no answers, closing its channel worker=%d unanswered=%d waiting_bytes=%d",
-                self.worker, len(self._unanswered), self._replies.backlog_bytes,
+                self.worker, len(self._unanswered), self._answers.backlog_bytes,
             )  # fmt: skip
             self.close()
 
     def _credited(self) -> None:
-        self._replies.take_credit()
-        if not self._replies.blocked:
+        self._answers.take_credit()
+        if not self._answers.blocked:
             self._watching_credit = False
-            self._loop.remove_reader(self._replies.fds.credit)
+            self._loop.remove_reader(self._answers.fds.credit)
 
     def _peer_ended(self) -> None:
         try:

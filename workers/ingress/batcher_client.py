@@ -15,7 +15,7 @@ import orjson
 
 from mlproxy.errors import BackendUnavailable, ProxyError, SuspectRequest, error_from_slug
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import BARE, REPLY_HEADER, REQUEST_HEADER, Kind, unpack_answers
+from mlproxy.ipc.records import ANSWER_HEADER, BARE, REQUEST_HEADER, Kind, unpack_answers
 from mlproxy.ipc.rendezvous import offer_channel
 from mlproxy.protocols import ParsedRequest
 from workers.ingress.cycle import PredictCycle
@@ -59,7 +59,7 @@ class BatcherClient:
         self._last_id = 0
         self._peer: socket.socket | None = None
         self._requests: Sender | None = None
-        self._replies: Receiver | None = None
+        self._answers: Receiver | None = None
         self._publish_scheduled = False
         self._watching_credit = False
         self.ready = False  #: a batcher has welcomed this worker
@@ -134,8 +134,8 @@ class BatcherClient:
     # --- answers ---------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        assert self._replies is not None
-        for (_, kind, status, batch_size, number, dispatched_ns, backend_ns), body in self._replies.receive():
+        assert self._answers is not None
+        for (_, kind, status, batch_size, number, dispatched_ns, backend_ns), body in self._answers.receive():
             if kind == Kind.ANSWERS:
                 forget = self._retained.forget
                 answers = [
@@ -169,24 +169,24 @@ class BatcherClient:
             self._loop.call_later(RECONNECT_PAUSE_S, self.connect)
             return
         self._requests = Sender(offer.requests, REQUEST_HEADER)
-        self._replies = Receiver(offer.replies, REPLY_HEADER)
+        self._answers = Receiver(offer.answers, ANSWER_HEADER)
         self._loop.add_reader(self._peer.fileno(), self._peer_spoke)
-        self._loop.add_reader(offer.replies.data, self._receive)
+        self._loop.add_reader(offer.answers.data, self._receive)
         for cycle in list(self._retained.unanswered.values()):
             assert cycle.parsed is not None
             self._send(cycle, cycle.parsed)
 
     def close(self) -> None:
         """Leave the batcher."""
-        if self._peer is None or self._requests is None or self._replies is None:
+        if self._peer is None or self._requests is None or self._answers is None:
             return
-        for fd in (self._peer.fileno(), self._replies.fds.data, self._requests.fds.credit):
+        for fd in (self._peer.fileno(), self._answers.fds.data, self._requests.fds.credit):
             self._loop.remove_reader(fd)
         self._retained.give_back(self._requests.backlog_end)
         self._requests.close()
-        self._replies.close()
+        self._answers.close()
         self._peer.close()
-        self._peer = self._requests = self._replies = None
+        self._peer = self._requests = self._answers = None
         self._watching_credit = False
         self.ready = False
 

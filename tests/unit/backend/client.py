@@ -9,11 +9,11 @@ from typing import Any, TypeVar, cast
 
 import uvloop
 
-from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, BackendUrl, ConnectionPool
+from mlproxy.backend import BackendCall, BackendFailure, BackendReply, BackendUrl, ConnectionPool
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 T = TypeVar("T")
-Result = BackendResponse | BackendFailure
+Result = BackendReply | BackendFailure
 LONG_NS = 30 * NS_PER_S
 SHORT_NS = 30 * NS_PER_MS
 
@@ -94,8 +94,8 @@ class Client:
         return self.results[-1]
 
     def bodies(self) -> list[bytes]:
-        assert all(isinstance(result, BackendResponse) for result in self.results), self.results
-        return [result.body for result in self.results if isinstance(result, BackendResponse)]
+        assert all(isinstance(result, BackendReply) for result in self.results), self.results
+        return [result.body for result in self.results if isinstance(result, BackendReply)]
 
     def kinds(self) -> list[str]:
         return [result.kind if isinstance(result, BackendFailure) else "answered" for result in self.results]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlproxy.backend import BackendCall, BackendFailure, BackendResponse, BackendUrl, Balancer, ConnectionPool
+from mlproxy.backend import BackendCall, BackendFailure, BackendReply, BackendUrl, Balancer, ConnectionPool
 from mlproxy.backend.balancer import FIRST_AVOIDANCE_S, LONGEST_AVOIDANCE_S
 
-OK = BackendResponse(200, b"", b"")
+OK = BackendReply(200, b"", b"")
 REFUSED = BackendFailure("connect", "refused")
-Result = BackendResponse | BackendFailure
+Result = BackendReply | BackendFailure
 
 
 class Clock:
@@ -194,7 +194,7 @@ def test_when_all_are_avoided_the_one_whose_while_ends_first_is_tried() -> None:
     assert [world.send(), world.send()] == [1, 1]
 
 
-@pytest.mark.parametrize("result", [OK, BackendResponse(500, b"", b""), BackendFailure("timeout", "slow")])
+@pytest.mark.parametrize("result", [OK, BackendReply(500, b"", b""), BackendFailure("timeout", "slow")])
 def test_a_url_that_is_connected_to_again_is_healthy_whatever_it_says(result: Result) -> None:
     world = World(1)
     world.fail(0)
@@ -221,11 +221,11 @@ def test_a_url_that_answers_badly_is_not_avoided(kind: str) -> None:
 def test_the_log_tells_of_lost_health_of_found_health_and_of_bad_answers(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "mlproxy.backend")
     world = World(1)
-    for result in (REFUSED, REFUSED, BackendResponse(503, b"", b""), BackendFailure("timeout", "slow"), OK):
+    for result in (REFUSED, REFUSED, BackendReply(503, b"", b""), BackendFailure("timeout", "slow"), OK):
         world.send()
         world.end(0, result)
     world.clock.now += 10
-    for result in (BackendResponse(404, b"", b""), BackendFailure("timeout", "slow")):
+    for result in (BackendReply(404, b"", b""), BackendFailure("timeout", "slow")):
         world.send()
         world.end(0, result)
     where = "endpoint=m url=http://model:9000"

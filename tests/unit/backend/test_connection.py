@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlproxy.backend import BackendCall, BackendFailure, BackendResponse
+from mlproxy.backend import BackendCall, BackendFailure, BackendReply
 from mlproxy.backend.connection import JOIN_BELOW_BYTES, MAX_AROUND_BYTES, BackendConnection
 
 MAX_REPLY_BYTES = 100
-OK = BackendResponse(200, b"content-type: application/json\r\n", b'{"a": 1}')
+OK = BackendReply(200, b"content-type: application/json\r\n", b'{"a": 1}')
 WITH_LENGTH = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"a": 1}'
 IN_CHUNKS = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\ncontent-type: application/json\r\n\r\n"
@@ -25,7 +25,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Type: text/html\r\n\r\n"
 KEPT = [WITH_LENGTH, IN_CHUNKS, CONTINUE + WITH_LENGTH, CONTINUE + HINTS + IN_CHUNKS]
 
-Result = BackendResponse | BackendFailure
+Result = BackendReply | BackendFailure
 
 
 class Wire(asyncio.Transport):
@@ -145,7 +145,7 @@ def test_a_status_that_has_no_body_needs_no_length(status: bytes) -> None:
     bench = Bench()
     bench.call()
     bench.feed(b"HTTP/1.1 %b\r\n\r\n" % status)
-    assert bench.results == [BackendResponse(int(status[:3]), b"", b"")]
+    assert bench.results == [BackendReply(int(status[:3]), b"", b"")]
     assert bench.idle == [bench.connection]
 
 
@@ -238,7 +238,7 @@ def test_the_largest_reply_that_is_allowed_is_taken_and_one_byte_more_is_not(chu
     bench = Bench()
     bench.call()
     bench.feed(_reply_of(MAX_REPLY_BYTES, chunked=chunked))
-    assert bench.results.pop() == BackendResponse(200, b"", b"x" * MAX_REPLY_BYTES)
+    assert bench.results.pop() == BackendReply(200, b"", b"x" * MAX_REPLY_BYTES)
     bench.call()
     bench.feed(_reply_of(MAX_REPLY_BYTES + 1, chunked=chunked))
     bench.end()
@@ -360,4 +360,4 @@ def test_a_large_body_may_come_in_the_smallest_of_chunks() -> None:
         bench.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         bench.feed(*[b"1;a=bc\r\nx\r\n"] * MAX_AROUND_BYTES)
         bench.feed(b"0\r\n\r\n")
-        assert bench.results == [BackendResponse(200, b"", b"x" * MAX_AROUND_BYTES)] * calls
+        assert bench.results == [BackendReply(200, b"", b"x" * MAX_AROUND_BYTES)] * calls

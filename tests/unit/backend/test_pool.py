@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 import trustme
 
-from mlproxy.backend import BackendFailure, BackendResponse
+from mlproxy.backend import BackendFailure, BackendReply
 from mlproxy.units import NS_PER_US
 from tests.unit.backend.client import LONG_NS, SHORT_NS, Backend, Client, backend, echo, reply, run, silence, until
 
@@ -22,7 +22,7 @@ def test_calls_one_after_the_other_share_one_connection() -> None:
         async with backend(echo) as (client, accepted):
             for number in range(10):
                 result = await client.ask(b"%d" % number)
-                assert result == BackendResponse(200, b"", b"%d" % number)
+                assert result == BackendReply(200, b"", b"%d" % number)
             assert [connection.requests for connection in accepted] == [10]
             assert "1 open, 1 idle, 0 connecting, 0 waiting" in repr(client.pool)
 

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import REPLY_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind
 from mlproxy.ipc.rendezvous import Offer
 from workers.batcher import link as link_module
 from workers.batcher.link import STALLED_AFTER_NS, LinkedRequest, WorkerLink
@@ -28,16 +28,16 @@ class World:
 
     def __init__(self, requests: int) -> None:
         self.now_ns = 10**12
-        requests_fds, replies_fds = (DirectionFds.create(name, RING_BYTES) for name in ("requests", "replies"))
+        requests_fds, answers_fds = (DirectionFds.create(name, RING_BYTES) for name in ("requests", "answers"))
         self.requests = Sender(DirectionFds(*map(os.dup, requests_fds)), REQUEST_HEADER)
-        self.replies = Receiver(DirectionFds(*map(os.dup, replies_fds)), REPLY_HEADER)
+        self.answers = Receiver(DirectionFds(*map(os.dup, answers_fds)), ANSWER_HEADER)
         peer, self.peer = socket.socketpair()
         self.arrived: list[LinkedRequest] = []
         self.cancelled: list[LinkedRequest] = []
         self.closed: list[WorkerLink] = []
         loop = SimpleNamespace(add_reader=lambda *_: None, remove_reader=lambda _: None)
         self.link = WorkerLink(
-            cast(asyncio.AbstractEventLoop, loop), peer, Offer(0, requests_fds, replies_fds),
+            cast(asyncio.AbstractEventLoop, loop), peer, Offer(0, requests_fds, answers_fds),
             max_backlog_bytes=MAX_BACKLOG_BYTES, on_requests=self.arrived.extend, on_cancel=self.cancelled.append,
             on_closed=self.closed.append,
         )  # fmt: skip
@@ -55,7 +55,7 @@ class World:
     def close(self) -> None:
         self.link.close()
         self.requests.close()
-        self.replies.close()
+        self.answers.close()
         self.peer.close()
 
 
@@ -89,7 +89,7 @@ def test_a_slow_worker_keeps_its_channel_as_long_as_it_takes_something(world: Wo
     world.answer(5)
     for _ in range(5):
         world.now_ns += 2 * STALLED_AFTER_NS
-        world.replies.receive()
+        world.answers.receive()
         world.answer(1)
     assert world.closed == []
 

@@ -12,7 +12,7 @@ from itertools import count, islice
 import pytest
 
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import REPLY_HEADER, Kind
+from mlproxy.ipc.records import ANSWER_HEADER, Kind
 from mlproxy.ipc.rendezvous import WELCOME, RendezvousError, accept_offer, offer_channel
 
 RING_BYTES = 64 * 1024
@@ -80,7 +80,7 @@ class Meeting:
         self.worker_end.close()
         self.batcher_end.close()
         for offer in (self.offered, self.accepted):
-            close(offer.requests, offer.replies)
+            close(offer.requests, offer.answers)
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def test_the_worker_never_blocks_on_its_end(meeting: Meeting) -> None:
 
 
 def _send_through(sending: DirectionFds, receiving: DirectionFds, body: bytes) -> bytes:
-    sender = Sender(DirectionFds(*map(os.dup, sending)), REPLY_HEADER)
-    receiver = Receiver(DirectionFds(*map(os.dup, receiving)), REPLY_HEADER)
-    sender.send(REPLY_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, 1, 0, 0), body)
+    sender = Sender(DirectionFds(*map(os.dup, sending)), ANSWER_HEADER)
+    receiver = Receiver(DirectionFds(*map(os.dup, receiving)), ANSWER_HEADER)
+    sender.send(ANSWER_HEADER.pack(len(body), Kind.ANSWERS, 200, 1, 1, 0, 0), body)
     sender.publish()
     [(_, received)] = receiver.receive()
     sender.close()
@@ -115,10 +115,10 @@ def _send_through(sending: DirectionFds, receiving: DirectionFds, body: bytes) -
 def test_both_directions_lead_to_the_other_end_and_are_two(meeting: Meeting) -> None:
     worker, batcher = meeting.offered, meeting.accepted
     assert _send_through(worker.requests, batcher.requests, b"a request") == b"a request"
-    assert _send_through(batcher.replies, worker.replies, b"a reply") == b"a reply"
-    for direction in (batcher.requests, batcher.replies):
+    assert _send_through(batcher.answers, worker.answers, b"an answer") == b"an answer"
+    for direction in (batcher.requests, batcher.answers):
         assert os.fstat(direction.memory).st_size == RING_BYTES
-    assert os.fstat(batcher.requests.memory).st_ino != os.fstat(batcher.replies.memory).st_ino
+    assert os.fstat(batcher.requests.memory).st_ino != os.fstat(batcher.answers.memory).st_ino
 
 
 @pytest.mark.parametrize("dying", ["worker_end", "batcher_end"])
@@ -137,7 +137,7 @@ def test_an_offer_waits_for_a_batcher_that_is_not_there_yet(listener: socket.soc
     assert worker_end.recv(64) == WELCOME
     worker_end.close()
     batcher_end.close()
-    close(offered.requests, offered.replies, accepted.requests, accepted.replies)
+    close(offered.requests, offered.answers, accepted.requests, accepted.answers)
 
 
 def test_without_a_listener_nothing_is_left_behind() -> None:
@@ -154,7 +154,7 @@ def test_a_full_line_of_workers_is_an_error_to_try_again_after(listener: socket.
             except OSError:
                 return
             waiting.enter_context(worker_end)
-            waiting.callback(close, offered.requests, offered.replies)
+            waiting.callback(close, offered.requests, offered.answers)
         pytest.fail("the line never became full")
 
 
@@ -175,7 +175,7 @@ def test_a_worker_that_has_just_enough_room_makes_its_offer(listener: socket.soc
     with room_for(OFFERED + 1):
         worker_end, offered = offer_channel(address(listener), 0, RING_BYTES)
     worker_end.close()
-    close(offered.requests, offered.replies)
+    close(offered.requests, offered.answers)
 
 
 @pytest.mark.parametrize("room", range(OFFERED + 1))
@@ -189,11 +189,11 @@ def test_a_batcher_that_has_no_room_for_all_of_an_offer_keeps_nothing_of_it(list
         else:
             with room_for(room):
                 accepted = accept_offer(batcher_end)
-            close(accepted.requests, accepted.replies)
+            close(accepted.requests, accepted.answers)
     finally:
         worker_end.close()
         batcher_end.close()
-        close(offered.requests, offered.replies)
+        close(offered.requests, offered.answers)
 
 
 # --- strangers -----------------------------------------------------------------------------------------------
@@ -229,4 +229,4 @@ def test_another_users_process_is_refused(listener: socket.socket, monkeypatch: 
         accept_offer(batcher_end)
     worker_end.close()
     batcher_end.close()
-    close(offered.requests, offered.replies)
+    close(offered.requests, offered.answers)
