@@ -144,6 +144,16 @@ def run_with_poison(size: int, poison: set[int]) -> tuple[list[int], list[Comman
     return completed, ended, calls
 
 
+def test_a_whole_request_whose_call_fails_is_not_looked_for_in_all_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(NoBatching(10))
+    requests, commands = world.arrive(0, 1, 1, 1)
+    monkeypatch.setattr(world.engine, "_leave_batch", None)
+    (rejected,) = world.at(1, Failed(dispatched(commands)[1], Failure("timeout", "too slow")))
+    assert isinstance(rejected, Reject)
+    assert rejected.request is requests[1]
+    assert world.engine.in_flight == 2
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 32, 64])
 def test_a_poison_request_fails_alone_with_the_backends_own_status(size: int) -> None:
     completed, (relayed,), calls = run_with_poison(size, {1 + size // 3})
