@@ -8,7 +8,9 @@ from typing import Any
 from bench.paper.plan import PAPER_CALLERS, PAPER_CLUSTER, STATICS, WORKLOADS, Case, Method
 from bench.paper.summary import Readings, Value, billed, improvement, missed, pods
 from bench.paper.tables import case_tables, improved, ratios_table, summary_table
-from mlproxy.config import Batching
+from mlproxy.config import Backend, Batching
+from mlproxy.simulate import ClusterSettings
+from mlproxy.units import format_duration
 
 #: What the paper reports as the most, in percent: its cost is its pods, the bill is what ours would be.
 _COST, _MISSES = 92.0, 99.0
@@ -75,8 +77,8 @@ _OUR_METHOD = """\
 
 An open loop: requests come whether or not earlier ones are answered. All requests after the first five minutes count;
 one that fails or is refused is a miss. A pod serves one call at a time (`containerConcurrency: 1`), the rest waits in
-the activator; at most 100 pods. “Bill” is what is paid for: starting and draining pods too, and for every policy but
-`none` the proxy's own pod.
+the activator; at most {pods} pods; the proxy gives a call up after {timeout}. “Bill” is what is paid for: starting and
+draining pods too, and for every policy but `none` the proxy's own pod.
 
 {summary}
 
@@ -120,6 +122,7 @@ def page(document: Mapping[str, Any], readings: Readings) -> str:
             tables=case_tables(readings, "paper"),
         ),
         _OUR_METHOD.format(
+            pods=ClusterSettings().max_pods, timeout=format_duration(Backend.model_fields["timeout_ns"].default),
             summary=summary_table(readings), against=against_slo(readings), ratios=ratios_table(readings),
             claims=_claims(readings, "ours"), tables=case_tables(readings, "ours"),
         ),

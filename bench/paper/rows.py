@@ -120,6 +120,9 @@ def check(seeds: Sequence[int], folder: Path, text: str = "") -> bool:
     """
     all_shapes = {**shapes(folder), "burst10": bursts(), "steady": steady()}
     chosen = [row for row in rows() if text in _name(row)]
+    if not chosen:
+        print(f"no row's name has {text!r} in it; some names: {', '.join(map(_name, rows()[:3]))}")
+        return False
     shaped = [(row, all_shapes[row.case.trace].first(_SECONDS[row.case.scale])) for row in chosen]
     journal = Journal(path_for("rows"))
     missed: list[tuple[Row, Shape]] = []

@@ -51,7 +51,11 @@ def runner_for(planned: Sequence[Run], journal: Journal, processes: int = PROCES
     left_s = max(1.0, sum(map(estimate.cpu_s, planned)) - journal.cpu_s)
     if journal.resumed:
         print(f"going on after {journal.resumed} runs that are done already")
-    minutes = f"{left_s / processes / 60:.0f} minutes on {processes} cores ({left_s / 60:.0f} CPU-minutes)"
-    print(f"{len(planned)} runs, {requests / 1e6:.1f} million requests: about {minutes}", flush=True)
+    time = f"{_in_words(left_s / processes)} with {processes} processes ({_in_words(left_s)} of CPU time)"
+    print(f"{len(planned)} runs, {requests / 1e6:.1f} million requests: about {time}", flush=True)
     with Progress(left_s, processes) as progress:
         yield Runner(journal, estimate, progress, processes)
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"

@@ -43,7 +43,8 @@ class Range:
 
     def text(self, digits: int = 2) -> str:
         """``1.04 [1.01–1.07]``; without brackets where they would say nothing."""
-        mean, low, high = (f"{value:.{digits}f}" for value in (self.mean, self.low, self.high))
+        # 0.0 is added so that what rounds to nothing has no sign.
+        mean, low, high = (f"{round(value, digits) + 0.0:.{digits}f}" for value in (self.mean, self.low, self.high))
         return mean if low == high else f"{mean} [{low}–{high}]"
 
 

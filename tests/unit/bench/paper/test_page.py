@@ -42,6 +42,7 @@ def test_the_page_says_where_the_papers_numbers_appear_and_where_not() -> None:
     text = page(DOCUMENT, some_readings())
     assert "**92 % fewer pods** than `none`, `aimd` at ×1: 1 of 3 cases: fashion azf." in text
     assert "**99 % fewer misses** than `none`, `slo` at ×1: 3 of 3 cases" in text
+    assert "**92 % lower bill** than `none`, `slo` at ×1: nowhere; the most is 0 %" in text
     nothing = page(DOCUMENT, Readings(made(method=m, policy=p) for m in ("paper", "ours") for p in POLICIES))
     assert "`slo` at ×1: nowhere; the most is 0 %, toxic azf." in nothing
     assert "`slo` at ×1: nowhere; there was nothing to improve." in nothing

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from bench.paper.rows import Limits, rows, verdict
+from bench.paper.rows import Limits, check, rows, verdict
 from tests.unit.bench.paper.readings import made
 
 LIMITS = Limits(pods=1.0, miss_percent=0.1)
@@ -38,3 +40,8 @@ def test_latencies_have_no_tolerance_and_may_be_relative_to_the_papers_controlle
 def test_there_is_a_row_for_every_trace_and_rate_and_for_what_is_hard() -> None:
     names = [(row.what, *row.case) for row in rows()]
     assert len(names) == len(set(names)) == 30 + 2 + 4 + 2 + 2 + 2
+
+
+def test_a_check_of_nothing_is_not_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not check([1], Path("nowhere"), "a row that is not there")
+    assert "iris x1 wcslow" in capsys.readouterr().out

@@ -13,6 +13,7 @@ def test_a_range_is_shown_only_where_it_says_something() -> None:
     assert spread([1.0, 2.0, 4.5]) == Range(2.5, 1.0, 4.5)
     assert spread([1.0, 2.0]).text() == "1.50 [1.00–2.00]"
     assert spread([1.001, 1.002]).text() == "1.00"
+    assert spread([-0.4, -0.2]).text(0) == "0"
 
 
 def test_an_improvement_compares_seed_by_seed() -> None:
