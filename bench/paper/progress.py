@@ -47,7 +47,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._bar.update(self._task, completed=self._done_s, description=f"simulating, {left}")
         if self._bar.disable and time.monotonic() - self._told_s >= _LINE_EVERY_S:
             self._told_s = time.monotonic()
-            print(f"{100 * self._done_s / self._total_s:.0f} %, {left}", flush=True)
+            print(f"{self._percent():.0f} %, {left}", flush=True)
+
+    def _percent(self) -> float:
+        return min(100.0, 100 * self._done_s / self._total_s) if self._total_s else 100.0
 
     def left_s(self) -> float:
         """As long as the estimate says, stretched by what it was wrong about so far."""

@@ -47,12 +47,12 @@ class Runner:
 def runner_for(planned: Sequence[Run], journal: Journal, processes: int = PROCESSES) -> Iterator[Runner]:
     """To run about what is ``planned``. Says first how long that will take."""
     estimate = estimate_for(planned, processes)
-    requests = sum(map(expected_requests, planned))
-    left_s = max(1.0, sum(map(estimate.cpu_s, planned)) - journal.cpu_s)
+    left = [run for run in planned if run not in journal]
+    requests, left_s = sum(map(expected_requests, left)), sum(map(estimate.cpu_s, left))
     if journal.resumed:
         print(f"going on after {journal.resumed} runs that are done already")
     time = f"{_in_words(left_s / processes)} with {processes} processes ({_in_words(left_s)} of CPU time)"
-    print(f"{len(planned)} runs, {requests / 1e6:.1f} million requests: about {time}", flush=True)
+    print(f"{len(left)} runs, {requests / 1e6:.1f} million requests: about {time}", flush=True)
     with Progress(left_s, processes) as progress:
         yield Runner(journal, estimate, progress, processes)
 
