@@ -19,6 +19,8 @@ from mlproxy.units import NS_PER_S
 MINUTE_NS = 60 * NS_PER_S
 #: A tenth of the rate, with ten seconds of all of it about every minute.
 BURSTS = ",".join(f"{rate}@{60 * minute + second}s" for minute in range(10) for second, rate in ((0, 10), (50, 100)))
+#: Twenty seconds of eight times the rate, at 50 s and at 140 s: the first is within the warm-up.
+JUMPS = "100@0s,800@50s,100@70s,800@140s,100@160s"
 #: Objectives in ms, as in the paper's experiments.
 OBJECTIVES = {"iris": "200ms", "toxic": "500ms", "fashion": "1s"}
 
@@ -41,6 +43,7 @@ WORLDS = {
     "bursty": World("mmpp:20,100,30,8", "fashion", 0.01, 1.5),
     "bursty, ten times": World("mmpp:100,500,30,8", "toxic", 0.015, 2.0, minutes=7),
     "ten seconds of ten times the rate": World(f"step:{BURSTS}", "fashion", 0.01, 1.5),
+    "the second jump of many": World(f"step:{JUMPS}", "fashion", 0.01, 6.0, minutes=4),
     "a backend that gets half as fast": World("poisson:30", "toxic", 0.005, 1.1, ("drift:2@4m-8m",)),
     "outliers": World("poisson:50", "toxic", 0.01, 1.3, ("outliers:0.02,5",)),
     "errors": World("poisson:50", "toxic", 0.05, 1.3, ("errors:0.3@5m-6m",)),

@@ -17,8 +17,9 @@ INTERVAL_NS = 10 * NS_PER_S
 AIMED_SHARE = 0.5
 CARE_GAIN, CARE_STEP, CARE_BOUNDS = 0.1, 0.5, (0.3, 3.0)
 RESERVE_GAIN, RESERVE_BUDGET = 1.0, 0.5
-#: The reserve stays as it is for so long after the start: the first misses are the start's.
-FROZEN_NS = 120 * NS_PER_S
+#: The reserve stays as it is for so long after the start: the first misses are those of a start with one pod and no
+#: model. No longer, for a jump of the traffic from then on is what the reserve has to learn from.
+FROZEN_NS = 30 * NS_PER_S
 MEAN_WEIGHT = 0.1
 CARE_WEIGHT, RESERVE_WEIGHT = 2.0, 3.0  # at most, of an interval with more requests than usual
 MOST_EXCEEDING = 0.3

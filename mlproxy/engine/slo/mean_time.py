@@ -19,6 +19,10 @@ PLAIN_SAMPLES = 5
 #: Assumed before anything is known: a call of nothing takes this share of the objective, an instance that much of a
 #: call.
 PRIOR_BASE, PRIOR_SLOPE = 0.2, 0.05
+#: A call's own time is at least this share of a call of the sizes seen. Speed and size often change as one, and a line
+#: through both may leave nothing for it; whoever believes that sends one instance at a time, for which no pods suffice:
+#: all calls queue, and those teach nothing. It is the share at which the knee is: no size that is common is beyond it.
+LEAST_BASE = 0.1
 #: A sample counts at most so many times its prediction in the shape: outliers are not evidence of a slope.
 SHAPE_CLIP = 2.0
 
@@ -92,13 +96,10 @@ class MeanTime:
         variance = max(0.0, sum_nn / weight - mean_n * mean_n)
         covariance = sum_nt / weight - mean_n * mean_t
         ridge = RIDGE * mean_n * mean_n + RIDGE_FLOOR
-        # The slope it had, if all times had changed by the factor that their mean has: with one size only nothing else
-        # is known, and a slope held as it was would make a base of less than nothing once a slow backend is fast again.
-        held_ns = self.slope_ns * mean_t / (self.base_ns + self.slope_ns * mean_n)
-        slope_ns = (covariance + ridge * held_ns) / (variance + ridge)
+        slope_ns = (covariance + ridge * self.slope_ns) / (variance + ridge)
         base_ns = mean_t - slope_ns * mean_n
         if slope_ns < 0:
             slope_ns, base_ns = 0.0, mean_t
-        elif base_ns < 0:
-            slope_ns, base_ns = mean_t / mean_n, 0.0
+        elif base_ns < LEAST_BASE * mean_t:
+            slope_ns, base_ns = (1 - LEAST_BASE) * mean_t / mean_n, LEAST_BASE * mean_t
         self.base_ns, self.slope_ns = base_ns, slope_ns

@@ -38,12 +38,15 @@ class ServiceTime:
 
         A batch that takes longer than ``budget_ns`` is late for all its members; where that leaves small ones only, so
         many are sent that each costs twice what it would in the largest: smaller ones would buy little with many pods.
+        But no more than half of what would be sent otherwise: calls of one size say nothing of others, and whoever
+        takes a slow backend for a model in which instances cost nothing has to try a smaller size to find out.
         """
         base_ns, slope_ns = self.mean.base_ns, self.mean.slope_ns
         bound = self.size_cap.bound(base_ns, slope_ns, now_ns)
         if self.quantile_ns(bound) <= budget_ns:
             return bound
-        return min(bound, max(self.most_within(budget_ns, bound), knee(base_ns, slope_ns, overhead_share=0.5)))
+        in_time = self.most_within(budget_ns, bound)
+        return max(1, in_time, min(bound // 2, knee(base_ns, slope_ns, overhead_share=0.5)))
 
     def most_within(self, budget_ns: float, at_most: int) -> int:
         """The largest size, up to ``at_most``, whose quantile is within ``budget_ns``; 0 if there is none."""

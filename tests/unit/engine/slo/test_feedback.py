@@ -81,7 +81,7 @@ def test_a_reserve_that_nobody_needs_is_given_up_and_one_that_never_suffices_is_
     assert world.feedback.reserve == 0.0
 
 
-def test_the_first_two_minutes_do_not_move_the_reserve() -> None:
+def test_what_the_start_misses_does_not_move_the_reserve() -> None:
     world = World()
     while world.now_ns < FROZEN_NS - INTERVAL_NS:
         world.interval(capacity=0.5)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlproxy.engine.slo.mean_time import LEVEL_CLIP, LEVEL_STEP, PRIOR_BASE, PRIOR_SLOPE, MeanTime
+from mlproxy.engine.slo.size_cap import knee
 from mlproxy.units import NS_PER_MS
 
 SIZES = (1, 2, 3, 5, 8, 13, 21, 32)
@@ -81,15 +82,23 @@ def test_a_drift_by_two_is_followed_within_ten_calls(factor: float, within: floa
         assert mean_ms(model, size) == pytest.approx(factor * toxic(size), rel=0.05)
 
 
-def test_where_only_one_size_is_ever_seen_a_change_of_speed_is_no_change_of_shape() -> None:
+@pytest.mark.parametrize("law", [fashion, lambda size: size * 10.0], ids=["fashion", "nothing but instances"])
+def test_whatever_changes_the_sizes_that_are_seen_stay_within_the_knee(law: Law) -> None:
     model = MeanTime(1000 * NS_PER_MS)
-    shapes = []
     for factor in (1.0, 4.0, 1.0, 0.25):
         for _ in range(1000):
-            model.learn(32, factor * fashion(32) * NS_PER_MS)
-        assert mean_ms(model, 32) == pytest.approx(factor * fashion(32), rel=0.01)
-        shapes.append(model.of(1) / model.of(32))
-    assert shapes == pytest.approx([shapes[0]] * 4, rel=0.01)
+            model.learn(32, factor * law(32) * NS_PER_MS)
+        assert mean_ms(model, 32) == pytest.approx(factor * law(32), rel=0.01)
+        assert knee(model.base_ns, model.slope_ns) >= 32
+
+
+def test_a_slow_down_that_comes_with_larger_batches_does_not_leave_one_instance_at_a_time() -> None:
+    model = MeanTime(1000 * NS_PER_MS)
+    for call in range(400):
+        model.learn(20 + call % 10, fashion(20) * NS_PER_MS)
+    for call in range(100):
+        model.learn(60 + call % 10, 4 * fashion(60) * NS_PER_MS)
+    assert knee(model.base_ns, model.slope_ns) >= 20
 
 
 def test_an_outlier_moves_the_mean_no_more_than_the_largest_time_that_is_believed() -> None:

@@ -114,7 +114,8 @@ def known(base_ms: float, slope_ms: float) -> ServiceTime:
     [
         (40, 1, 128),  # 1.03 × 168 ms + 3 ms are within the 450 ms that there are
         (60, 4, 93),  # of the 450 ms 3 are the margin's, and 1.03 × (60 + 4 × 93) = 445
-        (400, 4, 100),  # one instance takes nearly all of it: half the calls' own cost is shared at 100
+        (400, 8, 50),  # one instance takes nearly all of it: half the calls' own cost is shared at 50
+        (500, 1, 64),  # not even one is in time, and a large batch costs little more: that half of it does is tried
         (500, 10, 50),  # not even one instance is in time
     ],
 )
@@ -122,6 +123,18 @@ def test_a_batch_does_not_become_so_large_that_all_its_members_are_late(
     base_ms: float, slope_ms: float, size: int
 ) -> None:
     assert known(base_ms, slope_ms).size_bound(450 * NS_PER_MS, 0) == pytest.approx(size, abs=2)
+
+
+def test_a_slow_backend_that_was_taken_for_a_flat_model_is_found_out() -> None:
+    calls, size, time_ns = 200, 128, 752 * NS_PER_MS
+    sums = [calls * one for one in (1, size, time_ns, size * size, size * time_ns)]
+    service = ServiceTime(1000 * NS_PER_MS, size)
+    service.mean.restore([time_ns, 0.0, 1.0, calls, *sums])  # as if a call took 752 ms, whatever its size
+    for _ in range(60):
+        size = service.size_bound(700 * NS_PER_MS, 0)
+        service.learn(size, (240 + 4 * size) * NS_PER_MS, 0.01, 0)
+    assert size < 128
+    assert service.mean_ns(32) == pytest.approx(368 * NS_PER_MS, rel=0.1)
 
 
 def test_the_mean_is_fitted_anew_below_the_cliff() -> None:
