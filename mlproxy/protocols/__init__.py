@@ -4,6 +4,6 @@ Bodies are spliced, not re-encoded: what a caller's instance looked like in byte
 prediction comes back byte for byte.
 """
 
-from mlproxy.protocols.codec import Codec, ParsedRequest, SplitReply, codec_for
+from mlproxy.protocols.codec import Answer, Codec, ParsedRequest, Reply, codec_for
 
-__all__ = ["Codec", "ParsedRequest", "SplitReply", "codec_for"]
+__all__ = ["Answer", "Codec", "ParsedRequest", "Reply", "codec_for"]

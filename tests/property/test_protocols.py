@@ -7,15 +7,16 @@ back with Python's own decoder, which shares no code with ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols import ParsedRequest, codec_for
+from mlproxy.protocols import Codec, ParsedRequest, codec_for
+from mlproxy.protocols.codec import Text
 
 #: Shrinking a failure takes its time.
 pytestmark = pytest.mark.timeout(300)
@@ -168,6 +169,11 @@ def backends(draw: st.DrawFn, protocol: str) -> Backend:
     return Backend(protocol, b"{" + before + b'"predictions":' + opening, separator, closing + after + b"}")
 
 
+def joined(codec: Codec[Any], lane_key: bytes, items: Sequence[Text]) -> bytes:
+    """The body of a batch."""
+    return b"".join(codec.join(lane_key, items).buffers)
+
+
 # --- properties ----------------------------------------------------------------------------------------------------
 
 
@@ -182,20 +188,20 @@ def test_every_caller_gets_its_own_bytes_back(protocol: str, data: st.DataObject
         assert parsed.instances == len(caller.instances)
         lanes.setdefault(parsed.lane_key, []).append((caller, parsed))
     for lane_key, members in lanes.items():
-        reply = codec.split_reply(backend(b"".join(codec.join(lane_key, [parsed.items for _, parsed in members]))))
+        reply = codec.split_reply(b"", backend(joined(codec, lane_key, [parsed.items for _, parsed in members])))
         assert reply.items == [instance for caller, _ in members for instance in caller.instances]
         first = 0
         for caller, parsed in members:
-            own = reply.items[first : first + parsed.instances]
+            headers, rendered = codec.render([(reply, first, parsed.instances)], parsed.own)
             first += parsed.instances
-            rendered = codec.render(reply, own, parsed.bare)
-            joined = b", ".join(caller.instances)
-            if parsed.bare:
-                assert rendered == joined
+            assert headers == b""
+            expected = b", ".join(caller.instances)
+            if parsed.own:
+                assert rendered == expected
             elif protocol == "json-list":
-                assert rendered == b"[%b]" % joined
+                assert rendered == b"[%b]" % expected
             else:
-                assert rendered == backend.prefix.rstrip() + joined + backend.suffix.lstrip()
+                assert rendered == backend.prefix.rstrip() + expected + backend.suffix.lstrip()
 
 
 @PROTOCOLS
@@ -209,13 +215,13 @@ def test_a_batch_is_exactly_its_callers_instances_and_what_they_all_said_beside_
     requests = [codec.parse_request(body) for body in bodies]
     lane_key = data.draw(st.sampled_from([parsed.lane_key for parsed in requests]))
     members = [(body, parsed) for body, parsed in zip(bodies, requests, strict=True) if parsed.lane_key == lane_key]
-    joined = b"".join(codec.join(lane_key, [parsed.items for _, parsed in members]))
+    batch = joined(codec, lane_key, [parsed.items for _, parsed in members])
     expected: list[object] = []
     for body, parsed in members:
-        expected += [load(body)] if parsed.bare else instances_of(protocol, body)
-    assert instances_of(protocol, joined) == expected
+        expected += [load(body)] if parsed.own else instances_of(protocol, body)
+    assert instances_of(protocol, batch) == expected
     if protocol == "kserve-v1":
-        beside = [sorted(_beside(body)) for body in (joined, *(body for body, _ in members))]
+        beside = [sorted(_beside(body)) for body in (batch, *(body for body, _ in members))]
         assert all(one == beside[0] for one in beside)
 
 
@@ -230,7 +236,7 @@ def _beside(body: bytes) -> list[tuple[str, str]]:
 @given(data=st.data())
 def test_the_items_of_a_request_are_the_slices_it_was_made_of(protocol: str, data: st.DataObject) -> None:
     codec, caller = codec_for(protocol), data.draw(CALLERS[protocol])
-    assert codec.split_items(codec.parse_request(caller.body).items) == caller.instances
+    assert codec.split_items(b"", codec.parse_request(caller.body).items) == caller.instances
 
 
 @PROTOCOLS
@@ -241,16 +247,17 @@ def test_a_request_that_travels_in_parts_comes_back_whole_and_in_order(
 ) -> None:
     codec, backend, caller = codec_for(protocol), data.draw(backends(protocol)), data.draw(CALLERS[protocol])
     parsed = codec.parse_request(caller.body)
-    items = codec.split_items(parsed.items)
+    items = codec.split_items(parsed.lane_key, parsed.items)
     replies = [
-        codec.split_reply(backend(b"".join(codec.join(parsed.lane_key, items[first : first + max_size]))))
+        codec.split_reply(b"", backend(joined(codec, parsed.lane_key, items[first : first + max_size])))
         for first in range(0, len(items), max_size)
     ]
     whole = [item for reply in replies for item in reply.items]
     assert whole == caller.instances
-    rendered = codec.render(replies[-1], whole, parsed.bare)
+    _, rendered = codec.render([(reply, 0, reply.count) for reply in replies], parsed.own)
+    at_once = codec.split_reply(b"", backend(joined(codec, parsed.lane_key, [parsed.items])))
+    assert codec.render([(at_once, 0, at_once.count)], parsed.own) == (b"", rendered)
     assert b", ".join(caller.instances) in rendered
-    assert codec.render(replies[0], whole, parsed.bare) == rendered
 
 
 # --- corrupt callers -----------------------------------------------------------------------------------------------
@@ -304,13 +311,13 @@ def test_a_corrupt_caller_is_refused_or_leaves_its_neighbours_as_they_are(protoc
         parsed = codec.parse_request(corrupt)
     except BadRequest:
         return
-    joined = b"".join(codec.join(parsed.lane_key, [b",".join(before), parsed.items, b",".join(after)]))
-    found = instances_of(protocol, joined)
+    batch = joined(codec, parsed.lane_key, [b",".join(before), parsed.items, b",".join(after)])
+    found = instances_of(protocol, batch)
     first, last = [load(instance) for instance in before], [load(instance) for instance in after]
     assert len(found) == len(first) + parsed.instances + len(last)
     assert found[: len(first)] == first
     assert found[len(found) - len(last) :] == last
-    assert len(codec.split_items(parsed.items)) == parsed.instances
+    assert len(codec.split_items(parsed.lane_key, parsed.items)) == parsed.instances
 
 
 @many
@@ -335,11 +342,11 @@ def test_whatever_comes_is_taken_or_refused_and_never_a_crash(protocol: str, pie
     else:
         assert parsed.instances >= 1
     try:
-        reply = codec.split_reply(text)
+        reply = codec.split_reply(b"", text)
     except BackendContract:
         pass
     else:
-        assert codec.render(reply, reply.items, False)
+        assert codec.render([(reply, 0, reply.count)], b"")
 
 
 HEADS = [b"POST / HTTP/1.1\r\n\r\n", b'x: {"instances": [1]}', b'["', b"]}", b"\xff\r\n\r\n", b"NaN"]
@@ -354,12 +361,12 @@ def test_what_stands_before_a_body_in_the_same_buffer_changes_nothing(
     codec, caller = codec_for(protocol), data.draw(CALLERS[protocol])
     body = data.draw(st.just(caller.body) | mutations(caller.body))
 
-    def outcome(text: bytes, start: int) -> tuple[bytes, int, bytes, bool] | None:
+    def outcome(text: bytes, start: int) -> tuple[bytes, int, bytes, bytes] | None:
         try:
             parsed = codec.parse_request(text, start)
         except BadRequest:
             return None
-        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.bare
+        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.own
 
     assert outcome(head + body, len(head)) == outcome(body, 0)
 
@@ -370,11 +377,11 @@ def test_what_stands_before_a_body_in_the_same_buffer_changes_nothing(
 def test_a_corrupt_reply_breaks_the_contract_or_is_still_whole_items(protocol: str, data: st.DataObject) -> None:
     codec, backend = codec_for(protocol), data.draw(backends(protocol))
     instances = data.draw(st.lists(values, min_size=1, max_size=4))
-    reply_text = data.draw(mutations(backend(b"".join(codec.join(b"", instances)))))
+    reply_text = data.draw(mutations(backend(joined(codec, b"", instances))))
     try:
-        reply = codec.split_reply(reply_text)
+        reply = codec.split_reply(b"", reply_text)
     except BackendContract:
         return
-    assert codec.split_items(b",".join(reply.items)) == reply.items
-    again = codec.split_reply(codec.render(reply, reply.items, False))
+    assert codec.split_items(b"", b",".join(reply.items)) == reply.items
+    again = codec.split_reply(*codec.render([(reply, 0, reply.count)], b""))
     assert again.items == reply.items

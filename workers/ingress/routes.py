@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from mlproxy.config import Endpoint
@@ -17,7 +18,7 @@ class Route:
 
     index: int  #: of the endpoint, in records and metric pages
     endpoint: Endpoint
-    codec: Codec
+    codec: Codec[Any]
     predict_path: str
     prefix: str
 
