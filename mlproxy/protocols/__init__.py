@@ -5,5 +5,6 @@ prediction comes back byte for byte.
 """
 
 from mlproxy.protocols.codec import Answer, Codec, ParsedRequest, Reply, codec_for
+from mlproxy.protocols.kserve_v2 import KServeV2
 
-__all__ = ["Answer", "Codec", "ParsedRequest", "Reply", "codec_for"]
+__all__ = ["Answer", "Codec", "KServeV2", "ParsedRequest", "Reply", "codec_for"]

@@ -27,6 +27,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     instances: int  #: how many, at least 1
     lane_key: bytes  #: equal exactly when requests may share a batch; holds what the batch says beside its instances
     own: bytes = b""  #: what this request's answer needs, and its batch does not
+    timeout_ns: int = 0  #: the time budget that its body states; 0: none
 
 
 class BatchBody(NamedTuple):
@@ -34,6 +35,7 @@ class BatchBody(NamedTuple):
 
     headers: bytes  #: whole lines, about the body
     buffers: list[Text]  #: together they are the body
+    version: str = ""  #: of the model, to be named in the path; empty: the backend's choice
 
 
 class Reply(Protocol):
@@ -74,16 +76,16 @@ class Codec(Protocol[AnyReply]):
         """
 
 
-def refuse_tensors(json_bytes: int) -> None:
-    """`BadRequest` where tensors in binary have no meaning."""
-    if json_bytes:
-        raise BadRequest("Inference-Header-Content-Length: this endpoint takes JSON only, no tensors in binary")
+def no_tensors() -> BadRequest:
+    """The refusal of a body with tensors in binary, where these have no meaning."""
+    return BadRequest("Inference-Header-Content-Length: this endpoint takes JSON only, no tensors in binary")
 
 
 def codec_for(protocol: str) -> Codec[Any]:
     """The codec of a configured protocol."""
     from mlproxy.protocols.json_list import JsonList
     from mlproxy.protocols.kserve_v1 import KServeV1
+    from mlproxy.protocols.kserve_v2 import KServeV2
 
-    codecs: dict[str, type[Codec[Any]]] = {"kserve-v1": KServeV1, "json-list": JsonList}
+    codecs: dict[str, type[Codec[Any]]] = {"kserve-v1": KServeV1, "kserve-v2": KServeV2, "json-list": JsonList}
     return codecs[protocol]()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, refuse_tensors
+from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
 from mlproxy.protocols.items import SplitReply, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
@@ -29,7 +29,8 @@ class JsonList:
     name = "json-list"
 
     def parse_request(self, text: bytes, start: int = 0, json_bytes: int = 0) -> ParsedRequest:
-        refuse_tensors(json_bytes)
+        if json_bytes:
+            raise no_tensors()
         text = text[start:].strip(WHITESPACE)
         try:
             check_utf8(text)

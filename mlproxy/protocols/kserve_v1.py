@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, refuse_tensors
+from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
 from mlproxy.protocols.items import SplitReply, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
@@ -57,7 +57,8 @@ class KServeV1:
     name = "kserve-v1"
 
     def parse_request(self, text: bytes, start: int = 0, json_bytes: int = 0) -> ParsedRequest:
-        refuse_tensors(json_bytes)
+        if json_bytes:
+            raise no_tensors()
         try:
             if not text.isascii():
                 check_utf8(text[start:])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols import Codec, ParsedRequest, codec_for
 from mlproxy.protocols.codec import Text
+from tests.property.json_texts import FRAGMENTS, commas, mutations, objects, spaces, values
 
 #: Shrinking a failure takes its time.
 pytestmark = pytest.mark.timeout(300)
@@ -25,45 +26,6 @@ PROTOCOLS = pytest.mark.parametrize("protocol", ["kserve-v1", "json-list"])
 #: A busy machine is no reason to fail: speed is not tested here.
 many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 more = settings(many, max_examples=200)
-
-
-# --- texts ---------------------------------------------------------------------------------------------------------
-
-spaces = st.sampled_from(["", "", "", " ", "\n", "\t ", " \r\n"]).map(str.encode)
-numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True).map(str.encode)
-words = st.sampled_from([b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity"])
-_tricky = st.sampled_from(
-    ['"', "\\", "]", "}", "[", "{", ",", ":", "NaN", "-Infinity", "/", "é", "😀", "\n", "\x7f", "\x00"]
-)
-
-
-@st.composite
-def strings(draw: st.DrawFn) -> bytes:
-    """A string with some of its characters escaped, in one of the ways that JSON has for it."""
-    text = "".join(draw(st.lists(st.characters(exclude_categories=["Cs"]) | _tricky, max_size=6)))
-    plain = json.dumps(text, ensure_ascii=draw(st.booleans()))
-    return (plain.replace("/", "\\/") if draw(st.booleans()) else plain).encode()
-
-
-def _commas(draw: st.DrawFn, pieces: list[bytes]) -> bytes:
-    before, after = draw(spaces), draw(spaces)
-    return b",".join(before + piece + after for piece in pieces) or before
-
-
-@st.composite
-def arrays(draw: st.DrawFn, elements: st.SearchStrategy[bytes]) -> bytes:
-    """An array."""
-    return b"[%b]" % _commas(draw, draw(st.lists(elements, max_size=4)))
-
-
-@st.composite
-def objects(draw: st.DrawFn, values: st.SearchStrategy[bytes]) -> bytes:
-    """An object, in which a key may stand twice: below the top that is the backend's business."""
-    pairs = draw(st.lists(st.tuples(strings(), values), max_size=3))
-    return b"{%b}" % _commas(draw, [b"%b%b:%b%b" % (key, draw(spaces), draw(spaces), value) for key, value in pairs])
-
-
-values = st.recursive(numbers | words | strings(), lambda inner: arrays(inner) | objects(inner), max_leaves=8)
 
 
 # --- callers -------------------------------------------------------------------------------------------------------
@@ -85,9 +47,9 @@ def kserve_callers(draw: st.DrawFn) -> Caller:
     """``{"instances": …}`` with other members around it."""
     instances = draw(st.lists(values, min_size=1, max_size=4))
     key = draw(st.sampled_from([b'"instances"', b'"instances"', b'"inst\\u0061nces"']))
-    array = b"%b%b:%b[%b]" % (key, draw(spaces), draw(spaces), _commas(draw, instances))
+    array = b"%b%b:%b[%b]" % (key, draw(spaces), draw(spaces), commas(draw, instances))
     members = draw(st.permutations([array, *draw(st.sampled_from(SIDE_MEMBERS))]))
-    return Caller(draw(spaces) + b"{%b}" % _commas(draw, members) + draw(spaces), instances)
+    return Caller(draw(spaces) + b"{%b}" % commas(draw, members) + draw(spaces), instances)
 
 
 @st.composite
@@ -95,7 +57,7 @@ def list_callers(draw: st.DrawFn) -> Caller:
     """``[…]``, or one bare object."""
     bare = draw(st.none() | objects(values))
     instances = draw(st.lists(values, min_size=1, max_size=4)) if bare is None else [bare]
-    text = b"[%b]" % _commas(draw, instances) if bare is None else bare
+    text = b"[%b]" % commas(draw, instances) if bare is None else bare
     return Caller(draw(spaces) + text + draw(spaces), instances)
 
 
@@ -262,42 +224,10 @@ def test_a_request_that_travels_in_parts_comes_back_whole_and_in_order(
 
 # --- corrupt callers -----------------------------------------------------------------------------------------------
 
-#: Pieces that could matter to a splitter.
-FRAGMENTS = [
-    b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"]}", b"],", b"},{", b"],[", b'"a":1', b',"instances":[9]',
-    b'"instances":', b',"instances":[9],"instances":', b"]}{", b'],"x":[', b"NaN", b"-Infinity", b"-", b"1", b".", b"e",
-    b" ", b"\n", b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\\u0022", b"\\ud800", b"/*", b"//",
-]  # fmt: skip
-
-
 #: Instances of others in the same batch.
 neighbours = st.lists(
     st.sampled_from([b"1", b"NaN", b'"]}"', b'{"instances":[1]}', b'[[], "\\""]']), min_size=1, max_size=2
 )
-
-
-@st.composite
-def mutations(draw: st.DrawFn, body: bytes) -> bytes:
-    """``body`` after a few accidents."""
-    for _ in range(draw(st.integers(1, 3))):
-        start, end = sorted(draw(st.tuples(st.integers(0, len(body)), st.integers(0, len(body)))))
-        fragment = draw(st.sampled_from(FRAGMENTS) | st.binary(max_size=3))
-        match draw(st.sampled_from(["insert", "insert", "replace", "byte", "delete", "truncate", "double", "swap"])):
-            case "insert":
-                body = body[:start] + fragment + body[start:]
-            case "replace":
-                body = body[:start] + fragment + body[end:]
-            case "byte":
-                body = body[:start] + fragment + body[start + 1 :]
-            case "delete":
-                body = body[:start] + body[start + 1 :]
-            case "truncate":
-                body = body[:end]
-            case "double":
-                body = body[:end] + body[start:]
-            case _:
-                body = body[end:] + body[start:end] + body[:start]
-    return body
 
 
 @PROTOCOLS

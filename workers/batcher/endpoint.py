@@ -59,6 +59,7 @@ class EndpointRuntime:
         self._metrics = metrics
         self._wake = wake
         self._path = endpoint.backend_path.encode()
+        self._versioned_path = endpoint.versioned_backend_path
         self._timeout_ns = endpoint.backend.timeout_ns
         self._arrivals: list[LinkedRequest] = []
         self._events: list[Event] = []
@@ -167,9 +168,10 @@ class EndpointRuntime:
                 items += self._part_items(member)
             else:
                 items.append(cast(LinkedRequest, member).items)
-        headers, buffers = self._codec.join(batch.lane_key, items)
+        headers, buffers, version = self._codec.join(batch.lane_key, items)
+        path = self._versioned_path(version).encode() if version else self._path
         self._calls[batch] = self._balancer.send(
-            self._path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
+            path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
         )
         self._metrics.dispatched(batch.reason, batch.instances)
         if batch.first_call:

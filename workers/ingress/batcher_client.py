@@ -75,7 +75,7 @@ class BatcherClient:
         ``size_bytes`` is what ``parsed`` keeps alive: its items may be a view of the whole body.
         """
         retained = self._retained
-        retained.keep(cycle, size_bytes + len(parsed.lane_key) + len(parsed.own))
+        retained.keep(cycle, size_bytes + len(parsed.lane_key))
         self._last_id = ring_id = self._last_id + 1
         cycle.ring_id = ring_id
         cycle.parsed = parsed
