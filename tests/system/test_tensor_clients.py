@@ -1,7 +1,7 @@
 """The clients that people have, unchanged: Triton's and KServe's. Skipped, and said so, where they are not installed.
 
-pip install --editable '.[clients]'      Triton's
-pip install --no-deps kserve …           KServe's: its psutil must be older than ours, so pip takes it by itself only
+`pip install --editable '.[clients]'` brings Triton's. KServe's asks for a psutil older than the proxy's, so pip refuses
+the two together; `pip install --no-deps kserve`, and then what it imports, does.
 """
 
 from __future__ import annotations
