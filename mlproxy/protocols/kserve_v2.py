@@ -15,14 +15,16 @@ from functools import lru_cache
 import msgspec
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import JSON_HEADERS, Answer, BatchBody, ParsedRequest, Text
+from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text
 from mlproxy.protocols.json_slice import JsonError
 from mlproxy.protocols.tensor import Form, Sections, Tensor, join_members, read_tensor, with_commas
 from mlproxy.protocols.tensor_data import Rows, TensorError
 from mlproxy.protocols.tensor_json import Body, read_body, split_object
 from mlproxy.units import NS_PER_US
 
+_JSON = b"content-type: application/json\r\n"
 _BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
+#: A reply has tensors in binary where callers asked for these, in whatever form they sent their own.
 _ACCEPT = b"accept: application/json, application/octet-stream\r\n"
 _JSON_BYTES = re.compile(rb"inference-header-content-length: *(\d{1,12})\r\n")
 _LONGEST_TIMEOUT_US = 10**15  # 31 years; an instant must fit into a record
@@ -38,8 +40,16 @@ class _Lane(msgspec.Struct, frozen=True, array_like=True):
     rest: bytes  #: other members of the request, as JSON with a comma behind each
 
 
+#: Lane keys up to here are kept decoded, for there are few at a time. What callers say may be as long as a body.
+_KEPT_BYTES = 8192
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = lru_cache(maxsize=256)(msgspec.msgpack.Decoder(_Lane).decode)
+_decode_key = msgspec.msgpack.Decoder(_Lane).decode
+_kept = lru_cache(maxsize=256)(_decode_key)
+
+
+def _decode(lane_key: bytes) -> _Lane:
+    return _kept(lane_key) if len(lane_key) <= _KEPT_BYTES else _decode_key(lane_key)
 
 
 class TensorReply(msgspec.Struct, frozen=True):
@@ -96,8 +106,8 @@ class KServeV2:
             for column, piece in zip(columns, data, strict=True):
                 column.append(piece)
         text, behind = _write(b"{%b" % lane.rest, b"inputs", total, lane.forms, columns)
-        headers = _BINARY % len(text) + _ACCEPT if behind else JSON_HEADERS
-        return BatchBody(headers, [text, *behind], lane.version)
+        headers = _BINARY % len(text) if behind else _JSON
+        return BatchBody(headers + _ACCEPT, [text, *behind], lane.version)
 
     def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
         forms = _decode(lane_key).forms

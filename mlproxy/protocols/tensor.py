@@ -18,6 +18,9 @@ _MOST_DIMENSIONS = 64
 #: So that a number of rows fits into a record, and a product of sizes is soon reckoned.
 _LONGEST_DIMENSION = 2**31 - 1
 
+#: Of what a caller wrote, in a sentence to that caller.
+_LONGEST_QUOTED = 64
+
 _integer = msgspec.json.Decoder(int).decode
 
 
@@ -92,13 +95,13 @@ def read_tensor(fields: Fields, sections: Sections) -> Tensor:
     try:
         return _read(fields, sections)
     except (TensorError, JsonError) as error:
-        raise TensorError(f"tensor {fields.name!r}: {error}") from None
+        raise TensorError(f"tensor {fields.name[:_LONGEST_QUOTED]!r}: {error}") from None
 
 
 def _read(fields: Fields, sections: Sections) -> Tensor:
     datatype, shape, parameters = fields.datatype, fields.shape, fields.parameters
     if datatype not in ITEM_BYTES:
-        raise TensorError(f"datatype {datatype!r} is none of {', '.join(ITEM_BYTES)}")
+        raise TensorError(f"datatype {datatype[:_LONGEST_QUOTED]!r} is none of {', '.join(ITEM_BYTES)}")
     if not 0 < len(shape) <= _MOST_DIMENSIONS or min(shape) < 0 or max(shape) > _LONGEST_DIMENSION or not shape[0]:
         raise TensorError("its `shape` must be an array of integers, the first of them (its rows) at least 1")
     size = parameters.pop("binary_data_size", b"")
@@ -133,7 +136,7 @@ def _binary_data(size: bytes, datatype: str, shape: list[int], sections: Section
     item_bytes, elements = ITEM_BYTES[datatype], prod(shape)
     if size_bytes < 0 or (item_bytes and size_bytes != elements * item_bytes):
         needed = f"the {elements * item_bytes} bytes of {datatype} with the shape {shape}" if item_bytes else "a size"
-        raise TensorError(f"its binary_data_size {size.decode()} is not {needed}")
+        raise TensorError(f"its binary_data_size {size.decode()[:_LONGEST_QUOTED]} is not {needed}")
     section = sections.take(size_bytes)
     if not item_bytes:
         element_ends(section, elements)
