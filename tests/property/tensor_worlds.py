@@ -94,14 +94,14 @@ def _nested(draw: st.DrawFn, shape: Sequence[int], flat: list[bytes]) -> bytes:
 
 
 @st.composite
-def written(draw: st.DrawFn, tensor: Tensor) -> tuple[bytes, bytes]:
-    """A tensor's JSON, and its binary section."""
+def written(draw: st.DrawFn, tensor: Tensor, said: Sequence[int] | None = None) -> tuple[bytes, bytes]:
+    """A tensor's JSON, which says that its shape is ``said`` (by default what it is), and its binary section."""
     form, flat = tensor.form, [element for row in tensor.rows for element in row]
     shape = [len(tensor.rows), *form.tail]
     section = b""
     members = [
         b'"name":%b%b' % (draw(spaces), json.dumps(form.name).encode()),
-        b'"shape" :%b' % json.dumps(shape).encode(),
+        b'"shape" :%b' % json.dumps(list(said or shape)).encode(),
         b'"datatype":"%b"' % form.datatype.encode(),
     ]
     parameters = form.parameters

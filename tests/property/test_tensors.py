@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,7 +14,20 @@ from mlproxy.protocols import KServeV2, ParsedRequest
 from mlproxy.protocols.codec import Answer
 from mlproxy.protocols.kserve_v2 import TensorReply
 from tests.property.json_texts import mutations
-from tests.property.tensor_worlds import Caller, Form, Read, Tensor, bodies, callers, meaning, read, signatures, tensors
+from tests.property.tensor_worlds import (
+    Caller,
+    Form,
+    Read,
+    Tensor,
+    bodies,
+    callers,
+    forms,
+    meaning,
+    read,
+    signatures,
+    tensors,
+    written,
+)  # fmt: skip
 
 pytestmark = pytest.mark.timeout(300)
 #: A busy machine is no reason to fail: speed is not tested here.
@@ -46,9 +60,9 @@ def parse(caller: Caller) -> ParsedRequest:
 
 
 @st.composite
-def replies(draw: st.DrawFn, count: int, forms: list[Form] | None = None) -> tuple[bytes, bytes, list[Tensor]]:
+def replies(draw: st.DrawFn, count: int, given_forms: list[Form] | None = None) -> tuple[bytes, bytes, list[Tensor]]:
     """Headers, body and outputs of a reply with ``count`` rows."""
-    chosen = forms or draw(signatures(OUTPUTS))
+    chosen = given_forms or draw(signatures(OUTPUTS))
     outputs = [Tensor(form, [draw(_row(form)) for _ in range(count)]) for form in chosen]
     beside = draw(st.sampled_from([[], [b'"model_name":"m"', b'"model_version" : "1"'], [b'"more":{"a":[1.50]}']]))
     body, json_bytes = draw(bodies("outputs", outputs, beside, draw(st.sampled_from([None, "the backend's"]))))
@@ -110,17 +124,17 @@ def test_a_request_that_travels_in_parts_comes_back_whole_and_in_order(data: st.
     items = CODEC.split_items(parsed.lane_key, parsed.items)
     assert len(items) == caller.instances
     pieces: list[tuple[TensorReply, int, int]] = []
-    forms, outputs = data.draw(signatures(OUTPUTS)), []
+    output_forms, outputs = data.draw(signatures(OUTPUTS)), []
     for first in range(0, caller.instances, max_size):
         part = items[first : first + max_size]
         batch = batch_of(parsed.lane_key, part)
         for tensor in caller.tensors:
             assert batch.tensors[tensor.form.name][2] == meaning(tensor)[2][first : first + max_size]
-        headers, body, own = data.draw(replies(len(part), forms))
+        headers, body, own = data.draw(replies(len(part), output_forms))
         pieces.append((CODEC.split_reply(headers, body), 0, len(part)))
         outputs.append(own)
     answer = answer_of(CODEC.render(pieces, parsed.own))
-    for index, form in enumerate(forms):
+    for index, form in enumerate(output_forms):
         assert answer.tensors[form.name][2] == [row for own in outputs for row in meaning(own[index])[2]]
 
 
@@ -149,6 +163,29 @@ def test_a_corrupt_caller_is_refused_or_leaves_its_neighbours_as_they_are(data: 
         rows, own = batch.tensors[tensor.form.name][2], meaning(tensor)[2]
         assert len(rows) == 2 * len(own) + parsed.instances
         assert rows[: len(own)] == rows[len(rows) - len(own) :] == own
+
+
+@more
+@given(data=st.data())
+def test_data_that_has_another_shape_than_it_says_is_refused(data: st.DataObject) -> None:
+    form = data.draw(forms(INPUTS))
+    count = data.draw(st.integers(1, 3))
+    own = data.draw(tensors(form, count))
+    shape: list[int] = [count, *form.tail]
+    said: list[int] = data.draw(
+        st.permutations(shape) | st.lists(st.integers(0, 4), min_size=1, max_size=3) | st.just([*shape, 1])
+    )
+    text, section = data.draw(written(own, said))
+    body = b'{"inputs":[%b]}' % text
+    nested = form.style == "nested" and len(shape) > 1
+    elements, said_elements = prod(shape), prod(said)
+    assume(not nested or elements)  # arrays of empty arrays have many shapes
+    fits = said[0] > 0 and (said == shape if nested else said_elements == elements)
+    if fits:
+        CODEC.parse_request(body + section, 0, len(body))
+        return
+    with pytest.raises(BadRequest):
+        CODEC.parse_request(body + section, 0, len(body))
 
 
 @more
