@@ -59,6 +59,11 @@ class TensorReply(msgspec.Struct, frozen=True):
     head: bytes  #: the members beside outputs and id, as JSON with a comma behind each
     outputs: list[tuple[Form, Rows]]
 
+    def fits(self, other: TensorReply) -> bool:
+        """Whether rows of both can stand in one answer."""
+        mine, theirs = ([(form.members, form.tail, form.style) for form, _ in one.outputs] for one in (self, other))
+        return mine == theirs
+
 
 class KServeV2:
     """One codec for each version of a model that a path may name."""
@@ -106,8 +111,8 @@ class KServeV2:
             for column, piece in zip(columns, data, strict=True):
                 column.append(piece)
         text, behind = _write(b"{%b" % lane.rest, b"inputs", total, lane.forms, columns)
-        headers = _BINARY % len(text) if behind else _JSON
-        return BatchBody(headers + _ACCEPT, [text, *behind], lane.version)
+        headers = _BINARY % _size_bytes(text) if behind else _JSON
+        return BatchBody(headers + _ACCEPT, text + behind, lane.version)
 
     def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
         forms = _decode(lane_key).forms
@@ -135,7 +140,7 @@ class KServeV2:
     def render(self, pieces: Sequence[tuple[TensorReply, int, int]], own: bytes) -> Answer:
         reply = pieces[-1][0]
         forms = [form for form, _ in reply.outputs]
-        if any([form for form, _ in other.outputs] != forms for other, _, _ in pieces[:-1]):
+        if any(not reply.fits(other) for other, _, _ in pieces[:-1]):
             raise BackendContract("the backend answered the parts of this request with different outputs")
         columns: list[list[Text]] = [[] for _ in forms]
         for other, first, count in pieces:
@@ -143,9 +148,7 @@ class KServeV2:
                 column.append(rows.pick(first, count))
         head = b'{"id":%b,%b' % (own, reply.head) if own else b"{%b" % reply.head
         text, behind = _write(head, b"outputs", sum([count for _, _, count in pieces]), forms, columns)
-        if not behind:
-            return b"", text
-        return _BINARY % len(text), b"".join([text, *behind])
+        return _BINARY % _size_bytes(text) if behind else b"", b"".join(text + behind)
 
 
 def _tensors(body: Body, key: str, sections: Sections) -> list[Tensor]:
@@ -161,8 +164,8 @@ def _tensors(body: Body, key: str, sections: Sections) -> list[Tensor]:
 
 def _take_own_parameters(members: dict[str, bytes]) -> int:
     """What is one request's own leaves its parameters; its time budget, 0 for none, is returned."""
-    text = members.pop("parameters", b"null")
-    if text == b"null":
+    text = members.pop("parameters", b"")
+    if not text:
         return 0
     parameters = split_object(text)
     if "sequence_id" in parameters:
@@ -182,14 +185,21 @@ def _take_own_parameters(members: dict[str, bytes]) -> int:
 
 def _write(
     head: bytes, key: bytes, count: int, forms: Sequence[Form], columns: Sequence[list[Text]]
-) -> tuple[bytes, list[Text]]:
-    """A whole body: its JSON, and the buffers behind it."""
-    texts, behind = [], []  # type: tuple[list[bytes], list[Text]]
+) -> tuple[list[Text], list[Text]]:
+    """A whole body: the buffers of its JSON, and those behind it. Data is copied once, when they go out."""
+    text: list[Text] = [b'%b"%b":[' % (head, key)]
+    behind: list[Text] = []
     for form, column in zip(forms, columns, strict=True):
-        text, sections = form.write(count, column)
-        texts.append(text)
+        own, sections = form.write(count, column)
+        text += own
+        text.append(b",")
         behind += sections
-    return b'%b"%b":[%b]}' % (head, key, b",".join(texts)), behind
+    text[-1] = b"]}"
+    return text, behind
+
+
+def _size_bytes(buffers: Sequence[Text]) -> int:
+    return sum([len(buffer) for buffer in buffers])
 
 
 def _frame(count: int, data: Sequence[Text]) -> bytes:

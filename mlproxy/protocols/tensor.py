@@ -57,17 +57,20 @@ class Form(msgspec.Struct, frozen=True, array_like=True):
         """So many rows of this form."""
         return Rows(self.style, self.item_bytes, prod(self.tail), count, data)
 
-    def write(self, count: int, data: list[Text]) -> tuple[bytes, list[Text]]:
-        """A tensor whose rows are all of these: its JSON, and what stands behind all JSON."""
+    def write(self, count: int, data: list[Text]) -> tuple[list[Text], list[Text]]:
+        """A tensor whose rows are all of these: buffers of its JSON, and of what stands behind all JSON."""
         shape = b"%d%b" % (count, b"".join([b",%d" % length for length in self.tail]))
         if self.style is Style.BINARY:
             size_bytes = sum([len(piece) for piece in data])
             comma = b"," if self.parameters else b""
             text = b'{%b"shape":[%b],"parameters":{%b%b"binary_data_size":%d}}'
-            return text % (self.members, shape, self.parameters, comma, size_bytes), data
+            return [text % (self.members, shape, self.parameters, comma, size_bytes)], data
         parameters = b'"parameters":{%b},' % self.parameters if self.parameters else b""
-        elements = b",".join([piece for piece in data if piece])
-        return b'{%b"shape":[%b],%b"data":[%b]}' % (self.members, shape, parameters, elements), []
+        pieces: list[Text] = [piece for piece in data if piece]
+        buffers: list[Text] = [b","] * max(2, 2 * len(pieces) + 1)
+        buffers[0], buffers[-1] = b'{%b"shape":[%b],%b"data":[' % (self.members, shape, parameters), b"]}"
+        buffers[1:-1:2] = pieces
+        return buffers, []
 
 
 class Tensor(msgspec.Struct, frozen=True):

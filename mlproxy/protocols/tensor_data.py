@@ -2,7 +2,7 @@
 
 Nothing is decoded. JSON is checked by its structure alone: of well-formed text nothing but brackets, braces, commas and
 colons is kept, and what is kept must be exactly what the shape calls for, at every level; so rows of one caller
-can never be taken for rows of another. 150 KiB of numbers take 0.2 ms.
+can never be taken for rows of another. 150 KiB of numbers take 0.1 ms (bench/micro/tensors.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ITEM_BYTES = {
 _STRUCTURE = b"[]{},:"
 _ELSE = bytes(set(range(256)) - set(_STRUCTURE))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NESTED = re.compile(rb"\[[ \t\n\r]*\[")
 _EMPTY = re.compile(rb"\[[ \t\n\r]*\]")
 _length_at = struct.Struct("<I").unpack_from
 
@@ -43,7 +44,7 @@ class TensorError(ValueError):
 
 def style_of(array: bytes) -> Style:
     """How the data in a JSON array is written."""
-    return Style.NESTED if array[1:].lstrip(WHITESPACE).startswith(b"[") else Style.FLAT
+    return Style.NESTED if _NESTED.match(array) else Style.FLAT
 
 
 def has_shape(array: bytes, style: Style, shape: Sequence[int]) -> bool:

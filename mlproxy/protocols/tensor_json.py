@@ -2,7 +2,7 @@
 
 Nearly every body has no members but the protocol's own, and no colons but theirs. One pass of the decoder reads it, and
 a count tells that no key stood twice: a dropped member would leave a colon over. Whatever does not fit is read member
-by member, which knows what is wrong with it. 12 µs instead of 60 for a request with one small tensor.
+by member, which knows what is wrong with it. 2 µs instead of 14 for a request with one small tensor.
 """
 
 from __future__ import annotations
@@ -110,7 +110,12 @@ def _fields_of(text: bytes) -> Fields:
 
 
 def split_object(text: bytes) -> dict[str, bytes]:
-    """The members of ``parameters``. `TensorError` for anything but an object, `JsonError` for a key said twice."""
+    """The members of ``parameters``; none of null, as which some clients write those that they do not have.
+
+    `TensorError` for anything but an object, `JsonError` for a key said twice.
+    """
+    if text == b"null":
+        return {}
     try:
         members = _members(text)
     except (msgspec.DecodeError, RecursionError):

@@ -63,9 +63,11 @@ def test_sections_are_joined_as_bytes_tensor_by_tensor() -> None:
     text = body(binary(4, name="a", shape=[1, 2], datatype="BF16"), binary(6, name="b", shape=[1, 1], datatype="BYTES"))
     first, second = parse(text, b"\x01\x02\x03\x04\x02\0\0\0hi"), parse(text, b"\x05\x06\x07\x08\x02\0\0\0yo")
     headers, buffers, _ = CODEC.join(first.lane_key, [first.items, second.items])
-    assert b"".join(buffers[1:]) == b"\x01\x02\x03\x04\x05\x06\x07\x08\x02\0\0\0hi\x02\0\0\0yo"
-    assert headers.startswith(OCTETS + b"%d\r\n" % len(buffers[0]))
-    sent = json.loads(bytes(buffers[0]))["inputs"]
+    sections = b"\x01\x02\x03\x04\x05\x06\x07\x08\x02\0\0\0hi\x02\0\0\0yo"
+    whole = b"".join(buffers)
+    assert whole.endswith(sections)
+    assert headers.startswith(OCTETS + b"%d\r\n" % (len(whole) - len(sections)))
+    sent = json.loads(whole.removesuffix(sections))["inputs"]
     assert [one["parameters"]["binary_data_size"] for one in sent] == [8, 12]
     assert [one["shape"] for one in sent] == [[2, 2], [2, 1]]
 
@@ -75,6 +77,16 @@ def test_nested_data_may_have_any_strings_in_it() -> None:
     request = parse(body(tensor(datatype="BYTES", data=data)))
     assert json.loads(joined(request))["inputs"][0]["data"] == data
     assert len(CODEC.split_items(request.lane_key, request.items)) == 2
+
+
+@pytest.mark.parametrize("data", [["a,b", '"],[', "c"], [["a,b"], ['"],['], ["c"]]])
+def test_strings_are_cut_between_them_and_never_within(data: list[Any]) -> None:
+    shape = [3, 1] if isinstance(data[0], list) else [3]
+    request = parse(body(tensor(datatype="BYTES", shape=shape, data=data)))
+    items = CODEC.split_items(request.lane_key, request.items)
+    for item, element in zip(items, data, strict=True):
+        batch = b"".join(CODEC.join(request.lane_key, [item]).buffers)
+        assert json.loads(batch)["inputs"][0]["data"] == [element]
 
 
 def test_a_tensor_without_elements_is_one() -> None:
@@ -100,6 +112,7 @@ def test_rows_values_ids_and_budgets_do_not_separate_lanes() -> None:
     same = {
         lane(), lane(tensor(shape=[1, 2], data=[True, None])), lane(id="a"), lane(id=None), lane(parameters={}),
         lane(parameters={"timeout": 5, "priority": 1}), lane(parameters=None), lane(tensor(parameters={})),
+        lane(tensor(parameters=None)),
     }  # fmt: skip
     assert len(same) == 1
 
@@ -251,6 +264,9 @@ def test_parts_whose_outputs_differ_are_no_answer() -> None:
     one, other = (CODEC.split_reply(b"", reply(tensor(shape=[1, n], data=[0] * n))) for n in (2, 3))
     with pytest.raises(BackendContract):
         CODEC.render([(one, 0, 1), (other, 0, 1)], b"")
+    timed = CODEC.split_reply(b"", reply(tensor(shape=[1, 3], data=[1] * 3, parameters={"took": 7})))
+    _, text = CODEC.render([(other, 0, 1), (timed, 0, 1)], b"")
+    assert json.loads(text)["outputs"] == [tensor(shape=[2, 3], data=[0] * 3 + [1] * 3, parameters={"took": 7})]
 
 
 @pytest.mark.parametrize(
