@@ -21,7 +21,7 @@ _PLANNED_KEYS = {
     "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
 }  # fmt: skip
 _PLANNED_VALUES = {
-    "endpoints[].protocol": {"kserve-v2", "custom"},
+    "endpoints[].protocol": {"custom"},
 }
 _LONGEST_SHOWN = 80
 _PLANNED = "is planned, but this version does not act on it yet"

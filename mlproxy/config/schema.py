@@ -27,8 +27,11 @@ from mlproxy.config.values import (
 #: backend takes batches.
 _PATHS = {
     "kserve-v1": ("/v1/models/{name}:predict", "/v1/models/{name}", "/v1/models/{name}:predict"),
+    "kserve-v2": ("/v2/models/{name}/infer", "/v2/models/{name}", "/v2/models/{name}/infer"),
     "json-list": ("/{name}/predict", "/{name}", "/predict"),
 }
+#: The end of a path in which a version of the model can be named before it.
+_INFER = "/infer"
 
 
 class Section(BaseModel):
@@ -239,7 +242,9 @@ class Endpoint(Section):
     """A route with its protocol, objective, policy and backend."""
 
     name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.", examples=["iris"])
-    protocol: Literal["kserve-v1", "json-list"] = Field("kserve-v1", description="What callers and the backend speak.")
+    protocol: Literal["kserve-v1", "kserve-v2", "json-list"] = Field(
+        "kserve-v1", description="What callers and the backend speak."
+    )
     route: HttpPath | None = Field(
         None, description="Path of predictions; null: the protocol's own.", examples=["/score"]
     )
@@ -261,6 +266,17 @@ class Endpoint(Section):
     def backend_path(self) -> str:
         """Where batches are posted."""
         return self.backend.path or _PATHS[self.protocol][2].format(name=self.name)
+
+    @property
+    def names_versions(self) -> bool:
+        """Whether callers may name a version of the model in the path, because a call to the backend can."""
+        path = self.backend_path
+        return self.protocol == "kserve-v2" and not self.route and path.endswith(_INFER) and "/versions/" not in path
+
+    def versioned_backend_path(self, version: str) -> str:
+        """Where batches for one version of the model are posted; empty: for the backend's choice."""
+        path = self.backend_path
+        return f"{path.removesuffix(_INFER)}/versions/{version}{_INFER}" if version else path
 
     @property
     def max_inflight(self) -> int:

@@ -21,6 +21,7 @@ class Kind(IntEnum):
     ANSWERS = 3  #: those of one batch, as many as one record holds: `pack_answers`
     ERROR = 4  #: body: JSON of (slug, detail, retry_after_s)
     RELAY = 5  #: the backend's own status; body: header lines, NUL, body
+    ENTITIES = 6  #: as `ANSWERS`, of answers with headers of their own; each: header lines, NUL, body
 
 
 #: Added to the kind: the body goes on in the next record.
@@ -28,18 +29,15 @@ MORE = 0x80
 
 #: How every header begins.
 PIECE_HEADER = struct.Struct("<IB")
-#: body bytes, kind, flags, endpoint, lane key bytes, instances, request id, arrived_ns, deadline_ns (0: none).
-#: The body is the lane key followed by the items.
-REQUEST_HEADER = struct.Struct("<IBBHIIQqq")
-#: body bytes, kind, status, batch size, request id (`ANSWERS`: how many), instant of dispatch, backend_ns.
+#: body bytes, kind, endpoint, lane key bytes, bytes of the request's own, instances, request id, arrived_ns,
+#: deadline_ns (0: none). The body is the lane key, what is the request's own, and the items.
+REQUEST_HEADER = struct.Struct("<IBHIIIQqq")
+#: body bytes, kind, status, batch size, request id (`ANSWERS`, `ENTITIES`: how many), instant of dispatch, backend_ns.
 ANSWER_HEADER = struct.Struct("<IBHIQqq")
-
-#: Flag of a request: the caller sent one bare instance and gets one bare item.
-BARE = 1
 
 
 def pack_answers(request_ids: Sequence[int], bodies: Sequence[bytes]) -> bytes:
-    """The body of an `ANSWERS` record. One record for all costs a tenth of a record for each."""
+    """The body of an `ANSWERS` or `ENTITIES` record. One record for all costs a tenth of a record for each."""
     return b"".join((_index(len(bodies)).pack(*request_ids, *map(len, bodies)), *bodies))
 
 

@@ -3,56 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from mlproxy.errors import BadRequest
+
 #: Text that nobody changes: large ones are views of what the caller sent.
 Text: TypeAlias = bytes | memoryview
+
+#: What one caller gets: header lines about the body (none: it is JSON, as nearly always), and the body. (A plain
+#: tuple: made per request.)
+Answer: TypeAlias = tuple[bytes, bytes]
+
+#: What a batch in JSON says about its body.
+JSON_HEADERS = b"content-type: application/json\r\naccept: application/json\r\n"
 
 
 class ParsedRequest(msgspec.Struct, frozen=True):
     """A request's instances, as the caller wrote them. (A Struct: made per request, in a fifth of a tuple's time.)"""
 
-    items: Text  #: the instances' text, comma-joined: the inside of the array
+    items: Text  #: the instances, as the codec's `join` takes them
     instances: int  #: how many, at least 1
     lane_key: bytes  #: equal exactly when requests may share a batch; holds what the batch says beside its instances
-    bare: bool  #: one instance without an array around it, to be answered by one bare item
+    own: bytes = b""  #: what this request's answer needs, and its batch does not
+    timeout_ns: int = 0  #: the time budget that its body states; 0: none
 
 
-class SplitReply(NamedTuple):
-    """A batch's reply, cut into its items; ``prefix`` and ``suffix`` are all that the backend wrote around them."""
+class BatchBody(NamedTuple):
+    """What a batch's call consists of, beside its address."""
 
-    prefix: bytes
-    items: list[bytes]
-    suffix: bytes
+    headers: bytes  #: whole lines, about the body
+    buffers: list[Text]  #: together they are the body
+    version: str = ""  #: of the model, to be named in the path; empty: the backend's choice
 
 
-class Codec(Protocol):
+class Reply(Protocol):
+    """A batch's reply, cut so that each caller can be given its own; only its codec looks further into it."""
+
+    @property
+    def count(self) -> int:
+        """Items, one per instance."""
+
+
+AnyReply = TypeVar("AnyReply", bound=Reply)
+
+
+class Codec(Protocol[AnyReply]):
     """One protocol."""
 
     name: str
 
-    def parse_request(self, text: bytes, start: int = 0) -> ParsedRequest:
-        """Validate a caller's body, ``text`` from ``start`` on, and find its instances. Raises `BadRequest`."""
+    def parse_request(self, text: bytes, start: int = 0, json_bytes: int = 0) -> ParsedRequest:
+        """Validate a caller's body, ``text`` from ``start`` on, and find its instances. Raises `BadRequest`.
 
-    def join(self, lane_key: bytes, items: Sequence[Text]) -> list[Text]:
-        """Buffers that together are the body of a batch with these items."""
+        ``json_bytes`` is how much of the body is JSON, where the caller says that tensors follow in binary.
+        """
 
-    def split_items(self, items: Text) -> list[bytes]:
+    def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
+        """The call of a batch with these items."""
+
+    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
         """The instances of one `ParsedRequest`, one by one."""
 
-    def split_reply(self, body: bytes) -> SplitReply:
-        """Cut a batch's reply. Raises `BackendContract`."""
+    def split_reply(self, headers: bytes, body: bytes) -> AnyReply:
+        """Cut a batch's reply, with those of its header lines that are kept. Raises `BackendContract`."""
 
-    def render(self, reply: SplitReply, items: Sequence[bytes], bare: bool) -> bytes:
-        """The answer of one caller, to whom these ``items`` of ``reply`` belong."""
+    def render(self, pieces: Sequence[tuple[AnyReply, int, int]], own: bytes) -> Answer:
+        """The answer of one caller, to whom of each reply so many items belong: (reply, index of the first, count).
+
+        Raises `BackendContract` when pieces of several replies do not fit together.
+        """
 
 
-def codec_for(protocol: str) -> Codec:
+def no_tensors() -> BadRequest:
+    """The refusal of a body with tensors in binary, where these have no meaning."""
+    return BadRequest("Inference-Header-Content-Length: this endpoint takes JSON only, no tensors in binary")
+
+
+def codec_for(protocol: str) -> Codec[Any]:
     """The codec of a configured protocol."""
     from mlproxy.protocols.json_list import JsonList
     from mlproxy.protocols.kserve_v1 import KServeV1
+    from mlproxy.protocols.kserve_v2 import KServeV2
 
-    codecs: dict[str, type[Codec]] = {"kserve-v1": KServeV1, "json-list": JsonList}
+    codecs: dict[str, type[Codec[Any]]] = {"kserve-v1": KServeV1, "kserve-v2": KServeV2, "json-list": JsonList}
     return codecs[protocol]()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import ParsedRequest, SplitReply, Text
+from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
+from mlproxy.protocols.items import SplitReply, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -18,19 +19,24 @@ from mlproxy.protocols.json_slice import (
     split_elements,
 )  # fmt: skip
 
+#: `ParsedRequest.own`: one instance without an array around it, to be answered by one bare item.
+_BARE = b"1"
+
 
 class JsonList:
     """All requests of an endpoint share one lane."""
 
     name = "json-list"
 
-    def parse_request(self, text: bytes, start: int = 0) -> ParsedRequest:
+    def parse_request(self, text: bytes, start: int = 0, json_bytes: int = 0) -> ParsedRequest:
+        if json_bytes:
+            raise no_tensors()
         text = text[start:].strip(WHITESPACE)
         try:
             check_utf8(text)
             if text.startswith(b"{"):
                 check_value(text)
-                return ParsedRequest(text, 1, b"", True)
+                return ParsedRequest(text, 1, b"", _BARE)
             if not text.startswith(b"["):
                 raise BadRequest("the body must be a JSON array of instances, or one object")
             count = count_elements(text)
@@ -38,18 +44,15 @@ class JsonList:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
         if not count:
             raise BadRequest("the array is empty; send at least one instance")
-        return ParsedRequest(text[1:-1], count, b"", False)
+        return ParsedRequest(text[1:-1], count, b"")
 
-    def join(self, lane_key: bytes, items: Sequence[Text]) -> list[Text]:
-        buffers: list[Text] = [b", "] * (2 * len(items) + 1)
-        buffers[0], buffers[-1] = b"[", b"]"
-        buffers[1::2] = items
-        return buffers
+    def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
+        return join_items(b"[", items, b"]")
 
-    def split_items(self, items: Text) -> list[bytes]:
+    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
         return split_elements(b"".join((b"[", items, b"]")))
 
-    def split_reply(self, body: bytes) -> SplitReply:
+    def split_reply(self, headers: bytes, body: bytes) -> SplitReply:
         text = body.strip(WHITESPACE)
         if not text.startswith(b"["):
             raise BackendContract("the backend's reply is not a JSON array")
@@ -58,5 +61,6 @@ class JsonList:
         except JsonError as error:
             raise BackendContract(f"the backend's reply is not valid JSON: {error}") from None
 
-    def render(self, reply: SplitReply, items: Sequence[bytes], bare: bool) -> bytes:
-        return items[0] if bare else b"%b%b%b" % (reply.prefix, b", ".join(items), reply.suffix)
+    def render(self, pieces: Sequence[tuple[SplitReply, int, int]], own: bytes) -> Answer:
+        items = own_items(pieces)
+        return b"", items if own else b"[%b]" % items

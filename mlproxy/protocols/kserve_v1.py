@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import ParsedRequest, SplitReply, Text
+from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
+from mlproxy.protocols.items import SplitReply, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -55,7 +56,9 @@ class KServeV1:
 
     name = "kserve-v1"
 
-    def parse_request(self, text: bytes, start: int = 0) -> ParsedRequest:
+    def parse_request(self, text: bytes, start: int = 0, json_bytes: int = 0) -> ParsedRequest:
+        if json_bytes:
+            raise no_tensors()
         try:
             if not text.isascii():
                 check_utf8(text[start:])
@@ -63,23 +66,21 @@ class KServeV1:
         except JsonError as error:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
 
-    def join(self, lane_key: bytes, items: Sequence[Text]) -> list[Text]:
-        buffers: list[Text] = [b", "] * (2 * len(items) + 1)
-        buffers[0], buffers[-1] = b'{%b"instances": [' % lane_key, b"]}"
-        buffers[1::2] = items
-        return buffers
+    def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
+        return join_items(b'{%b"instances": [' % lane_key, items, b"]}")
 
-    def split_items(self, items: Text) -> list[bytes]:
+    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
         return split_elements(b"".join((b"[", items, b"]")))
 
-    def split_reply(self, body: bytes) -> SplitReply:
+    def split_reply(self, headers: bytes, body: bytes) -> SplitReply:
         try:
             return _split_only_member(body) or _split_members(body)
         except JsonError as error:
             raise BackendContract(f"the backend's reply is not valid JSON: {error}") from None
 
-    def render(self, reply: SplitReply, items: Sequence[bytes], bare: bool) -> bytes:
-        return b"%b%b%b" % (reply.prefix, items[0] if len(items) == 1 else b", ".join(items), reply.suffix)
+    def render(self, pieces: Sequence[tuple[SplitReply, int, int]], own: bytes) -> Answer:
+        reply = pieces[-1][0]
+        return b"", b"%b%b%b" % (reply.prefix, own_items(pieces), reply.suffix)
 
 
 def _parse_only_member(text: bytes, start: int) -> ParsedRequest | None:
@@ -117,7 +118,7 @@ def _parse_members(body: bytes) -> ParsedRequest:
 def _request(array: Text, count: int, lane_key: bytes) -> ParsedRequest:
     if not count:
         raise BadRequest("`instances` is empty; send at least one instance")
-    return ParsedRequest(array[1:-1], count, lane_key, False)
+    return ParsedRequest(array[1:-1], count, lane_key)
 
 
 def _split_only_member(body: bytes) -> SplitReply | None:

@@ -7,15 +7,17 @@ back with Python's own decoder, which shares no code with ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols import ParsedRequest, codec_for
+from mlproxy.protocols import Codec, ParsedRequest, codec_for
+from mlproxy.protocols.codec import Text
+from tests.property.json_texts import FRAGMENTS, commas, mutations, objects, spaces, values
 
 #: Shrinking a failure takes its time.
 pytestmark = pytest.mark.timeout(300)
@@ -24,45 +26,6 @@ PROTOCOLS = pytest.mark.parametrize("protocol", ["kserve-v1", "json-list"])
 #: A busy machine is no reason to fail: speed is not tested here.
 many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 more = settings(many, max_examples=200)
-
-
-# --- texts ---------------------------------------------------------------------------------------------------------
-
-spaces = st.sampled_from(["", "", "", " ", "\n", "\t ", " \r\n"]).map(str.encode)
-numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True).map(str.encode)
-words = st.sampled_from([b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity"])
-_tricky = st.sampled_from(
-    ['"', "\\", "]", "}", "[", "{", ",", ":", "NaN", "-Infinity", "/", "é", "😀", "\n", "\x7f", "\x00"]
-)
-
-
-@st.composite
-def strings(draw: st.DrawFn) -> bytes:
-    """A string with some of its characters escaped, in one of the ways that JSON has for it."""
-    text = "".join(draw(st.lists(st.characters(exclude_categories=["Cs"]) | _tricky, max_size=6)))
-    plain = json.dumps(text, ensure_ascii=draw(st.booleans()))
-    return (plain.replace("/", "\\/") if draw(st.booleans()) else plain).encode()
-
-
-def _commas(draw: st.DrawFn, pieces: list[bytes]) -> bytes:
-    before, after = draw(spaces), draw(spaces)
-    return b",".join(before + piece + after for piece in pieces) or before
-
-
-@st.composite
-def arrays(draw: st.DrawFn, elements: st.SearchStrategy[bytes]) -> bytes:
-    """An array."""
-    return b"[%b]" % _commas(draw, draw(st.lists(elements, max_size=4)))
-
-
-@st.composite
-def objects(draw: st.DrawFn, values: st.SearchStrategy[bytes]) -> bytes:
-    """An object, in which a key may stand twice: below the top that is the backend's business."""
-    pairs = draw(st.lists(st.tuples(strings(), values), max_size=3))
-    return b"{%b}" % _commas(draw, [b"%b%b:%b%b" % (key, draw(spaces), draw(spaces), value) for key, value in pairs])
-
-
-values = st.recursive(numbers | words | strings(), lambda inner: arrays(inner) | objects(inner), max_leaves=8)
 
 
 # --- callers -------------------------------------------------------------------------------------------------------
@@ -84,9 +47,9 @@ def kserve_callers(draw: st.DrawFn) -> Caller:
     """``{"instances": …}`` with other members around it."""
     instances = draw(st.lists(values, min_size=1, max_size=4))
     key = draw(st.sampled_from([b'"instances"', b'"instances"', b'"inst\\u0061nces"']))
-    array = b"%b%b:%b[%b]" % (key, draw(spaces), draw(spaces), _commas(draw, instances))
+    array = b"%b%b:%b[%b]" % (key, draw(spaces), draw(spaces), commas(draw, instances))
     members = draw(st.permutations([array, *draw(st.sampled_from(SIDE_MEMBERS))]))
-    return Caller(draw(spaces) + b"{%b}" % _commas(draw, members) + draw(spaces), instances)
+    return Caller(draw(spaces) + b"{%b}" % commas(draw, members) + draw(spaces), instances)
 
 
 @st.composite
@@ -94,7 +57,7 @@ def list_callers(draw: st.DrawFn) -> Caller:
     """``[…]``, or one bare object."""
     bare = draw(st.none() | objects(values))
     instances = draw(st.lists(values, min_size=1, max_size=4)) if bare is None else [bare]
-    text = b"[%b]" % _commas(draw, instances) if bare is None else bare
+    text = b"[%b]" % commas(draw, instances) if bare is None else bare
     return Caller(draw(spaces) + text + draw(spaces), instances)
 
 
@@ -168,6 +131,11 @@ def backends(draw: st.DrawFn, protocol: str) -> Backend:
     return Backend(protocol, b"{" + before + b'"predictions":' + opening, separator, closing + after + b"}")
 
 
+def joined(codec: Codec[Any], lane_key: bytes, items: Sequence[Text]) -> bytes:
+    """The body of a batch."""
+    return b"".join(codec.join(lane_key, items).buffers)
+
+
 # --- properties ----------------------------------------------------------------------------------------------------
 
 
@@ -182,20 +150,20 @@ def test_every_caller_gets_its_own_bytes_back(protocol: str, data: st.DataObject
         assert parsed.instances == len(caller.instances)
         lanes.setdefault(parsed.lane_key, []).append((caller, parsed))
     for lane_key, members in lanes.items():
-        reply = codec.split_reply(backend(b"".join(codec.join(lane_key, [parsed.items for _, parsed in members]))))
+        reply = codec.split_reply(b"", backend(joined(codec, lane_key, [parsed.items for _, parsed in members])))
         assert reply.items == [instance for caller, _ in members for instance in caller.instances]
         first = 0
         for caller, parsed in members:
-            own = reply.items[first : first + parsed.instances]
+            headers, rendered = codec.render([(reply, first, parsed.instances)], parsed.own)
             first += parsed.instances
-            rendered = codec.render(reply, own, parsed.bare)
-            joined = b", ".join(caller.instances)
-            if parsed.bare:
-                assert rendered == joined
+            assert headers == b""
+            expected = b", ".join(caller.instances)
+            if parsed.own:
+                assert rendered == expected
             elif protocol == "json-list":
-                assert rendered == b"[%b]" % joined
+                assert rendered == b"[%b]" % expected
             else:
-                assert rendered == backend.prefix.rstrip() + joined + backend.suffix.lstrip()
+                assert rendered == backend.prefix.rstrip() + expected + backend.suffix.lstrip()
 
 
 @PROTOCOLS
@@ -209,13 +177,13 @@ def test_a_batch_is_exactly_its_callers_instances_and_what_they_all_said_beside_
     requests = [codec.parse_request(body) for body in bodies]
     lane_key = data.draw(st.sampled_from([parsed.lane_key for parsed in requests]))
     members = [(body, parsed) for body, parsed in zip(bodies, requests, strict=True) if parsed.lane_key == lane_key]
-    joined = b"".join(codec.join(lane_key, [parsed.items for _, parsed in members]))
+    batch = joined(codec, lane_key, [parsed.items for _, parsed in members])
     expected: list[object] = []
     for body, parsed in members:
-        expected += [load(body)] if parsed.bare else instances_of(protocol, body)
-    assert instances_of(protocol, joined) == expected
+        expected += [load(body)] if parsed.own else instances_of(protocol, body)
+    assert instances_of(protocol, batch) == expected
     if protocol == "kserve-v1":
-        beside = [sorted(_beside(body)) for body in (joined, *(body for body, _ in members))]
+        beside = [sorted(_beside(body)) for body in (batch, *(body for body, _ in members))]
         assert all(one == beside[0] for one in beside)
 
 
@@ -230,7 +198,7 @@ def _beside(body: bytes) -> list[tuple[str, str]]:
 @given(data=st.data())
 def test_the_items_of_a_request_are_the_slices_it_was_made_of(protocol: str, data: st.DataObject) -> None:
     codec, caller = codec_for(protocol), data.draw(CALLERS[protocol])
-    assert codec.split_items(codec.parse_request(caller.body).items) == caller.instances
+    assert codec.split_items(b"", codec.parse_request(caller.body).items) == caller.instances
 
 
 @PROTOCOLS
@@ -241,56 +209,25 @@ def test_a_request_that_travels_in_parts_comes_back_whole_and_in_order(
 ) -> None:
     codec, backend, caller = codec_for(protocol), data.draw(backends(protocol)), data.draw(CALLERS[protocol])
     parsed = codec.parse_request(caller.body)
-    items = codec.split_items(parsed.items)
+    items = codec.split_items(parsed.lane_key, parsed.items)
     replies = [
-        codec.split_reply(backend(b"".join(codec.join(parsed.lane_key, items[first : first + max_size]))))
+        codec.split_reply(b"", backend(joined(codec, parsed.lane_key, items[first : first + max_size])))
         for first in range(0, len(items), max_size)
     ]
     whole = [item for reply in replies for item in reply.items]
     assert whole == caller.instances
-    rendered = codec.render(replies[-1], whole, parsed.bare)
+    _, rendered = codec.render([(reply, 0, reply.count) for reply in replies], parsed.own)
+    at_once = codec.split_reply(b"", backend(joined(codec, parsed.lane_key, [parsed.items])))
+    assert codec.render([(at_once, 0, at_once.count)], parsed.own) == (b"", rendered)
     assert b", ".join(caller.instances) in rendered
-    assert codec.render(replies[0], whole, parsed.bare) == rendered
 
 
 # --- corrupt callers -----------------------------------------------------------------------------------------------
-
-#: Pieces that could matter to a splitter.
-FRAGMENTS = [
-    b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"]}", b"],", b"},{", b"],[", b'"a":1', b',"instances":[9]',
-    b'"instances":', b',"instances":[9],"instances":', b"]}{", b'],"x":[', b"NaN", b"-Infinity", b"-", b"1", b".", b"e",
-    b" ", b"\n", b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\\u0022", b"\\ud800", b"/*", b"//",
-]  # fmt: skip
-
 
 #: Instances of others in the same batch.
 neighbours = st.lists(
     st.sampled_from([b"1", b"NaN", b'"]}"', b'{"instances":[1]}', b'[[], "\\""]']), min_size=1, max_size=2
 )
-
-
-@st.composite
-def mutations(draw: st.DrawFn, body: bytes) -> bytes:
-    """``body`` after a few accidents."""
-    for _ in range(draw(st.integers(1, 3))):
-        start, end = sorted(draw(st.tuples(st.integers(0, len(body)), st.integers(0, len(body)))))
-        fragment = draw(st.sampled_from(FRAGMENTS) | st.binary(max_size=3))
-        match draw(st.sampled_from(["insert", "insert", "replace", "byte", "delete", "truncate", "double", "swap"])):
-            case "insert":
-                body = body[:start] + fragment + body[start:]
-            case "replace":
-                body = body[:start] + fragment + body[end:]
-            case "byte":
-                body = body[:start] + fragment + body[start + 1 :]
-            case "delete":
-                body = body[:start] + body[start + 1 :]
-            case "truncate":
-                body = body[:end]
-            case "double":
-                body = body[:end] + body[start:]
-            case _:
-                body = body[end:] + body[start:end] + body[:start]
-    return body
 
 
 @PROTOCOLS
@@ -304,13 +241,13 @@ def test_a_corrupt_caller_is_refused_or_leaves_its_neighbours_as_they_are(protoc
         parsed = codec.parse_request(corrupt)
     except BadRequest:
         return
-    joined = b"".join(codec.join(parsed.lane_key, [b",".join(before), parsed.items, b",".join(after)]))
-    found = instances_of(protocol, joined)
+    batch = joined(codec, parsed.lane_key, [b",".join(before), parsed.items, b",".join(after)])
+    found = instances_of(protocol, batch)
     first, last = [load(instance) for instance in before], [load(instance) for instance in after]
     assert len(found) == len(first) + parsed.instances + len(last)
     assert found[: len(first)] == first
     assert found[len(found) - len(last) :] == last
-    assert len(codec.split_items(parsed.items)) == parsed.instances
+    assert len(codec.split_items(parsed.lane_key, parsed.items)) == parsed.instances
 
 
 @many
@@ -335,11 +272,11 @@ def test_whatever_comes_is_taken_or_refused_and_never_a_crash(protocol: str, pie
     else:
         assert parsed.instances >= 1
     try:
-        reply = codec.split_reply(text)
+        reply = codec.split_reply(b"", text)
     except BackendContract:
         pass
     else:
-        assert codec.render(reply, reply.items, False)
+        assert codec.render([(reply, 0, reply.count)], b"")
 
 
 HEADS = [b"POST / HTTP/1.1\r\n\r\n", b'x: {"instances": [1]}', b'["', b"]}", b"\xff\r\n\r\n", b"NaN"]
@@ -354,12 +291,12 @@ def test_what_stands_before_a_body_in_the_same_buffer_changes_nothing(
     codec, caller = codec_for(protocol), data.draw(CALLERS[protocol])
     body = data.draw(st.just(caller.body) | mutations(caller.body))
 
-    def outcome(text: bytes, start: int) -> tuple[bytes, int, bytes, bool] | None:
+    def outcome(text: bytes, start: int) -> tuple[bytes, int, bytes, bytes] | None:
         try:
             parsed = codec.parse_request(text, start)
         except BadRequest:
             return None
-        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.bare
+        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.own
 
     assert outcome(head + body, len(head)) == outcome(body, 0)
 
@@ -370,11 +307,11 @@ def test_what_stands_before_a_body_in_the_same_buffer_changes_nothing(
 def test_a_corrupt_reply_breaks_the_contract_or_is_still_whole_items(protocol: str, data: st.DataObject) -> None:
     codec, backend = codec_for(protocol), data.draw(backends(protocol))
     instances = data.draw(st.lists(values, min_size=1, max_size=4))
-    reply_text = data.draw(mutations(backend(b"".join(codec.join(b"", instances)))))
+    reply_text = data.draw(mutations(backend(joined(codec, b"", instances))))
     try:
-        reply = codec.split_reply(reply_text)
+        reply = codec.split_reply(b"", reply_text)
     except BackendContract:
         return
-    assert codec.split_items(b",".join(reply.items)) == reply.items
-    again = codec.split_reply(codec.render(reply, reply.items, False))
+    assert codec.split_items(b"", b",".join(reply.items)) == reply.items
+    again = codec.split_reply(*codec.render([(reply, 0, reply.count)], b""))
     assert again.items == reply.items

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from mlproxy import __version__
 from mlproxy.backend import BackendCall, BackendFailure, BackendReply, Balancer
@@ -28,18 +28,16 @@ from mlproxy.engine import (
     Reject,
     Relay,
 )  # fmt: skip
-from mlproxy.errors import BackendContract
+from mlproxy.errors import BackendContract, ProxyError
 from mlproxy.observe import BatcherMetrics
-from mlproxy.protocols import Codec
+from mlproxy.protocols import Answer, Codec
 from mlproxy.units import NS_PER_MS
 from workers.batcher.link import LinkedRequest, WorkerLink
 
 #: What the engine answers, as the requests that it was given.
 _Answers: TypeAlias = "list[tuple[LinkedRequest, list[Piece]]]"
 
-_HEADERS = (
-    f"content-type: application/json\r\naccept: application/json\r\nuser-agent: mlproxy/{__version__}\r\n"
-).encode()
+_USER_AGENT = f"user-agent: mlproxy/{__version__}\r\n".encode()
 
 
 class EndpointRuntime:
@@ -49,7 +47,7 @@ class EndpointRuntime:
         self,
         endpoint: Endpoint,
         engine: Engine,
-        codec: Codec,
+        codec: Codec[Any],
         balancer: Balancer,
         metrics: BatcherMetrics,
         wake: Callable[[EndpointRuntime], None],
@@ -61,6 +59,7 @@ class EndpointRuntime:
         self._metrics = metrics
         self._wake = wake
         self._path = endpoint.backend_path.encode()
+        self._versioned_path = endpoint.versioned_backend_path
         self._timeout_ns = endpoint.backend.timeout_ns
         self._arrivals: list[LinkedRequest] = []
         self._events: list[Event] = []
@@ -107,10 +106,10 @@ class EndpointRuntime:
         if not 200 <= result.status < 300:
             return Failed(batch, Failure("status", "", result.status, result.headers, result.body))
         try:
-            reply = self._codec.split_reply(result.body)
+            reply = self._codec.split_reply(result.headers, result.body)
         except BackendContract as error:
             return Failed(batch, Failure("contract", error.detail))
-        return Answered(batch, len(reply.items), reply)
+        return Answered(batch, reply.count, reply)
 
     # --- one turn --------------------------------------------------------------------------------------------
 
@@ -130,10 +129,7 @@ class EndpointRuntime:
                 case Dispatch(batch):
                     self._dispatch(batch)
                 case Reject(request, error):
-                    link = cast(LinkedRequest, request).link
-                    link.reject(request, error)
-                    touched.add(link)
-                    self._metrics.rejected(error.slug)
+                    self._reject(cast(LinkedRequest, request), error, touched)
                 case Relay(request, failure):
                     link = cast(LinkedRequest, request).link
                     link.relay(request, failure.status, failure.headers, failure.body)
@@ -146,18 +142,24 @@ class EndpointRuntime:
 
     def _complete(self, batch: Batch, answers: _Answers, now_ns: int, touched: set[WorkerLink]) -> None:
         render = self._codec.render
-        by_link: dict[WorkerLink, tuple[list[int], list[bytes]]] = {}
+        by_link: dict[WorkerLink, tuple[list[int], list[Answer]]] = {}
         for request, pieces in answers:
-            reply, first, count = pieces[0]
-            items = reply.items[first : first + count]
-            for reply, first, count in pieces[1:]:
-                items += reply.items[first : first + count]
-            request_ids, bodies = by_link.get(request.link) or by_link.setdefault(request.link, ([], []))
+            try:
+                answer = render(pieces, request.own)
+            except BackendContract as error:
+                self._reject(request, error, touched)
+                continue
+            request_ids, rendered = by_link.get(request.link) or by_link.setdefault(request.link, ([], []))
             request_ids.append(request.id)
-            bodies.append(render(reply, items, request.bare))
-        for link, (request_ids, bodies) in by_link.items():
-            link.answer(request_ids, bodies, batch.instances, batch.dispatched_ns, now_ns - batch.dispatched_ns)
+            rendered.append(answer)
+        for link, (request_ids, rendered) in by_link.items():
+            link.answer(request_ids, rendered, batch.instances, batch.dispatched_ns, now_ns - batch.dispatched_ns)
             touched.add(link)
+
+    def _reject(self, request: LinkedRequest, error: ProxyError, touched: set[WorkerLink]) -> None:
+        request.link.reject(request, error)
+        touched.add(request.link)
+        self._metrics.rejected(error.slug)
 
     def _dispatch(self, batch: Batch) -> None:
         items: list[bytes] = []
@@ -166,9 +168,10 @@ class EndpointRuntime:
                 items += self._part_items(member)
             else:
                 items.append(cast(LinkedRequest, member).items)
-        body = self._codec.join(batch.lane_key, items)
+        headers, buffers, version = self._codec.join(batch.lane_key, items)
+        path = self._versioned_path(version).encode() if version else self._path
         self._calls[batch] = self._balancer.send(
-            self._path, _HEADERS, body, self._timeout_ns, partial(self._backend_done, batch)
+            path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
         )
         self._metrics.dispatched(batch.reason, batch.instances)
         if batch.first_call:
@@ -181,7 +184,7 @@ class EndpointRuntime:
         """The items of a part. The first part splits the request's text; the others find it split."""
         request = cast(LinkedRequest, part.owner)
         if request.split_items is None:
-            request.split_items = self._codec.split_items(request.items)
+            request.split_items = self._codec.split_items(request.lane_key, request.items)
             request.items = b""
         return request.split_items[part.first : part.first + part.count]
 

@@ -14,8 +14,9 @@ import orjson
 from mlproxy.engine import Request, State
 from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import ANSWER_HEADER, BARE, REQUEST_HEADER, Kind, pack_answers
+from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind, pack_answers
 from mlproxy.ipc.rendezvous import Offer
+from mlproxy.protocols import Answer
 from mlproxy.units import NS_PER_S
 
 logger = logging.getLogger("mlproxy.batcher")
@@ -38,9 +39,9 @@ class LinkedRequest(Request, eq=False):
 
     link: WorkerLink = cast("WorkerLink", None)  #: always given: the default is there because those before have one
     endpoint: int = 0
-    items: bytes = b""  #: the text of its instances
+    items: bytes = b""  #: its instances
     split_items: list[bytes] | None = None  #: one by one, once a part of it has been sent
-    bare: bool = False
+    own: bytes = b""  #: what its answer needs and its batch does not
 
     def release(self) -> None:
         self.items = b""
@@ -81,20 +82,25 @@ class WorkerLink:
         return f"<WorkerLink {self.worker}: {len(self._unanswered)} unanswered, {self._answers!r}>"
 
     def answer(
-        self, request_ids: Sequence[int], bodies: Sequence[bytes], batch_size: int, dispatched_ns: int, backend_ns: int
-    ) -> None:
+        self, request_ids: Sequence[int], answers: Sequence[Answer], batch_size: int, dispatched_ns: int,
+        backend_ns: int,
+    ) -> None:  # fmt: skip
         """Queue the answers of one batch; `flush` publishes them."""
         if not self.open:
             return
         forget = self._unanswered.pop
         for request_id in request_ids:
             forget(request_id, None)
+        headers, bodies = zip(*answers, strict=True)
+        kind = Kind.ANSWERS
+        if any(headers):
+            kind, bodies = Kind.ENTITIES, tuple([b"%b\0%b" % answer for answer in answers])
         size_bytes = sum([len(body) for body in bodies])
         step = len(bodies) if size_bytes < _ALONE_FROM_BYTES * len(bodies) else 1
         for first in range(0, len(bodies), step):
             group = bodies[first : first + step]
             body = pack_answers(request_ids[first : first + step], group)
-            header = _pack(len(body), Kind.ANSWERS, 200, batch_size, len(group), dispatched_ns, backend_ns)
+            header = _pack(len(body), kind, 200, batch_size, len(group), dispatched_ns, backend_ns)
             self._answers.send(header, body)
 
     def relay(self, request: Request, status: int, headers: bytes, body: bytes) -> None:
@@ -140,15 +146,16 @@ class WorkerLink:
     def _receive(self) -> None:
         unanswered, arrived = self._unanswered, []
         for fields, body in self._requests.receive():
-            _, kind, flags, endpoint, key_bytes, count, request_id, arrived_ns, deadline_ns = fields
+            _, kind, endpoint, key_bytes, own_bytes, count, request_id, arrived_ns, deadline_ns = fields
             if kind == _REQUEST:
+                start = key_bytes + own_bytes
                 # Positional: this line runs once per request.
                 request = LinkedRequest(
                     request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns, State.QUEUED, None,
-                    self, endpoint, body[key_bytes:] if key_bytes else body,
+                    self, endpoint, body[start:] if start else body,
                 )  # fmt: skip
-                if flags & BARE:
-                    request.bare = True
+                if own_bytes:
+                    request.own = body[key_bytes:start]
                 unanswered[request_id] = request
                 arrived.append(request)
             elif kind == Kind.CANCEL and (gone := unanswered.pop(request_id, None)) is not None:

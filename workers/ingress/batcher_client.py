@@ -15,7 +15,7 @@ import orjson
 
 from mlproxy.errors import BackendUnavailable, ProxyError, SuspectRequest, error_from_slug
 from mlproxy.ipc.channel import Receiver, Sender
-from mlproxy.ipc.records import ANSWER_HEADER, BARE, REQUEST_HEADER, Kind, unpack_answers
+from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind, unpack_answers
 from mlproxy.ipc.rendezvous import offer_channel
 from mlproxy.protocols import ParsedRequest
 from workers.ingress.cycle import PredictCycle
@@ -44,7 +44,7 @@ class BatcherClient:
         worker: int,
         ring_bytes: int,
         retained: Retained,
-        on_answers: Callable[[list[tuple[PredictCycle, bytes]], int, int, int], None],
+        on_answers: Callable[[bytes, list[tuple[PredictCycle, bytes]], int, int, int], None],
         on_relay: Callable[[PredictCycle, int, bytes, bytes], None],
         on_error: Callable[[PredictCycle, ProxyError], None],
     ) -> None:
@@ -95,11 +95,11 @@ class BatcherClient:
 
     def _send(self, cycle: PredictCycle, parsed: ParsedRequest) -> None:
         assert self._requests is not None
-        key, items = parsed.lane_key, parsed.items
-        body = b"".join((key, items)) if key else items
+        key, own, items = parsed.lane_key, parsed.own, parsed.items
+        body = b"".join((key, own, items)) if key or own else items
         header = _pack(
-            len(body), _REQUEST, BARE if parsed.bare else 0, cycle.route.index, len(key), parsed.instances,
-            cycle.ring_id, cycle.arrived_ns, cycle.deadline_ns,
+            len(body), _REQUEST, cycle.route.index, len(key), len(own), parsed.instances, cycle.ring_id,
+            cycle.arrived_ns, cycle.deadline_ns,
         )  # fmt: skip
         self._requests.send(header, body)
         cycle.sent = True
@@ -136,14 +136,19 @@ class BatcherClient:
     def _receive(self) -> None:
         assert self._answers is not None
         for (_, kind, status, batch_size, number, dispatched_ns, backend_ns), body in self._answers.receive():
-            if kind == Kind.ANSWERS:
+            if kind == Kind.ANSWERS or kind == Kind.ENTITIES:
                 forget = self._retained.forget
                 answers = [
                     (cycle, own_body)
                     for ring_id, own_body in unpack_answers(number, body)
                     if (cycle := forget(ring_id)) is not None  # else its caller left while the answer was on its way
                 ]
-                self._on_answers(answers, batch_size, dispatched_ns, backend_ns)
+                if kind == Kind.ANSWERS:
+                    self._on_answers(b"", answers, batch_size, dispatched_ns, backend_ns)
+                    continue
+                for cycle, entity in answers:
+                    headers, _, own_body = entity.partition(b"\0")
+                    self._on_answers(headers, [(cycle, own_body)], batch_size, dispatched_ns, backend_ns)
             elif (cycle := self._retained.forget(number)) is not None:
                 self._receive_failure(cycle, kind, status, body)
 

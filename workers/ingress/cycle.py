@@ -34,6 +34,7 @@ class PredictCycle(msgspec.Struct, eq=False):
     route: Route
     keep_alive: bool
     arrived_ns: int
+    json_bytes: int = 0  #: of the body, where the caller says that tensors follow in binary; 0: it is JSON as a whole
     deadline_ns: int = 0  #: absolute; 0: the caller set none
     request_id: bytes = b""
     plain_head: bool = False  #: nothing in the head is this request's own: a content length, but no id, no deadline

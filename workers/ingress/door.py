@@ -84,7 +84,9 @@ class Door:
 
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
-        parsed = cycle.route.codec.parse_request(text, start)
+        parsed = cycle.route.codec.parse_request(text, start, cycle.json_bytes)
+        if parsed.timeout_ns and not cycle.deadline_ns:
+            cycle.deadline_ns = cycle.arrived_ns + parsed.timeout_ns
         try:
             self.client.admit(cycle, parsed, len(text) - start)
         except Overloaded:
@@ -131,10 +133,14 @@ class Door:
             access_line(client, method, path, status, size_bytes, duration_ns, request_id.decode("latin-1"))
 
     def _on_answers(
-        self, answers: list[tuple[PredictCycle, bytes]], batch_size: int, dispatched_ns: int, backend_ns: int
-    ) -> None:
-        """The answers of one batch, all of one endpoint: what they have in common is made, read and counted once."""
-        frame = response.answer_frame(self.default_headers, batch_size, backend_ns)
+        self, headers: bytes, answers: list[tuple[PredictCycle, bytes]], batch_size: int, dispatched_ns: int,
+        backend_ns: int,
+    ) -> None:  # fmt: skip
+        """The answers of one batch, all of one endpoint: what they have in common is made, read and counted once.
+
+        ``headers`` are the lines about their bodies; none: these are JSON.
+        """
+        frame = response.answer_frame(self.default_headers, headers or response.JSON, batch_size, backend_ns)
         now_ns, durations_ns = time.monotonic_ns(), []
         for cycle, body in answers:
             arrived_ns = cycle.arrived_ns

@@ -33,12 +33,13 @@ _GRPC_UNIT_NS = {
 }  # fmt: skip
 _LONGEST_BUDGET_NS = 100 * 365 * 24 * 3600 * NS_PER_S  # an instant must fit into a record's 63 bits
 _GRPC_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
+_BYTES = re.compile(rb"[1-9]\d{0,11}")
 _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
 #: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
 _READ = frozenset({
     b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"x-request-id", b"expect",
-    b"accept", *_BUDGET_HEADERS,
+    b"accept", b"inference-header-content-length", *_BUDGET_HEADERS,
 })  # fmt: skip
 
 
@@ -48,13 +49,24 @@ def read(cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_b
     content_type = found.pop(b"content-type", b"application/json")
     size_bytes = int(found.pop(b"content-length", b"0"))
     if found:
+        _read_json_bytes(cycle, found, size_bytes)
         _read_rest(cycle, found)
-    else:
-        cycle.plain_head = size_bytes > 0
+    cycle.plain_head = size_bytes > 0 and not found
     if content_type not in _JSON_TYPES:
         _check_type(content_type)
     if size_bytes > max_body_bytes:
         raise body_too_large(max_body_bytes)
+
+
+def _read_json_bytes(cycle: PredictCycle, found: dict[bytes, bytes], size_bytes: int) -> None:
+    """How much of the body is JSON, where tensors follow in binary (the Open Inference Protocol's extension)."""
+    value = found.pop(b"inference-header-content-length", None)
+    if value is None:
+        return
+    if _BYTES.fullmatch(value) is None or 0 < size_bytes < int(value):
+        text = value.decode("latin-1")
+        raise BadRequest(f"inference-header-content-length: {text!r} is not the length of JSON that begins the body")
+    cycle.json_bytes = int(value)
 
 
 def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
@@ -108,6 +120,7 @@ class KnownHead(NamedTuple):
     head: bytes
     request_bytes: int
     route: Route
+    json_bytes: int
 
     def begins(self, data: bytes) -> bool:
         """Whether ``data`` is exactly one whole request with this head."""
@@ -125,7 +138,7 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     end = data.find(b"\r\n\r\n")
     if not cycle.plain_head or not cycle.keep_alive or end < 0 or end + 4 != size_bytes:
         return None
-    return KnownHead(data[:size_bytes], len(data), cycle.route)
+    return KnownHead(data[:size_bytes], len(data), cycle.route, cycle.json_bytes)
 
 
 def without_upgrade(start: bytes, headers: Sequence[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:

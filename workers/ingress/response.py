@@ -11,6 +11,7 @@ from mlproxy.errors import ProxyError
 _STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONNECTION_CLOSE = b"connection: close\r\n"
 
+JSON = b"content-type: application/json\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -19,10 +20,13 @@ def status_line(status: int) -> bytes:
     return _STATUS_LINE.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
 
 
-def answer_frame(default_headers: bytes, batch_size: int, backend_ns: int) -> tuple[bytes, bytes]:
-    """What all answers of one batch have in common, before and behind the time in the queue."""
+def answer_frame(default_headers: bytes, headers: bytes, batch_size: int, backend_ns: int) -> tuple[bytes, bytes]:
+    """What all answers of one batch have in common, before and behind the time in the queue.
+
+    ``headers`` are whole lines about the bodies.
+    """
     backend_us = backend_ns // 1000
-    before = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\nserver-timing: queue;dur=" % default_headers
+    before = b"HTTP/1.1 200 OK\r\n%b%bserver-timing: queue;dur=" % (default_headers, headers)
     behind = b", backend;dur=%d.%03d\r\nx-mlproxy-batch-size: %d\r\nx-request-id: "
     return before, behind % (backend_us // 1000, backend_us % 1000, batch_size)
 

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from mlproxy.ipc.channel import DirectionFds, Receiver, Sender
-from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind
+from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind, unpack_answers
 from mlproxy.ipc.rendezvous import Offer
 from workers.batcher import link as link_module
 from workers.batcher.link import STALLED_AFTER_NS, LinkedRequest, WorkerLink
@@ -49,7 +49,7 @@ class World:
     def answer(self, count: int) -> None:
         """The next ``count`` requests, and the end of the turn."""
         answered = [self.arrived.pop(0) for _ in range(count)]
-        self.link.answer([request.id for request in answered], [ANSWER] * count, count, 0, 0)
+        self.link.answer([request.id for request in answered], [(b"", ANSWER)] * count, count, 0, 0)
         self.link.flush()
 
     def close(self) -> None:
@@ -99,3 +99,21 @@ def test_a_few_answers_may_wait_for_any_time(world: World) -> None:
     world.now_ns += 100 * STALLED_AFTER_NS
     world.answer(1)
     assert world.closed == []
+
+
+def test_a_request_is_its_lane_key_what_is_its_own_and_its_items(world: World) -> None:
+    world.requests.send(REQUEST_HEADER.pack(9, Kind.REQUEST, 3, 2, 4, 5, 77, 1, 2), b"kkown!iii")
+    world.requests.publish()
+    world.link._receive()
+    request = world.arrived[-1]
+    assert (request.lane_key, request.own, request.items) == (b"kk", b"own!", b"iii")
+    assert (request.id, request.endpoint, request.count) == (77, 3, 5)
+
+
+def test_answers_whose_headers_are_not_the_usual_take_these_along(world: World) -> None:
+    first, second = world.arrived[:2]
+    world.link.answer([first.id, second.id], [(b"a: 1\r\n", b"\0x"), (b"", b"{}")], 2, 0, 0)
+    world.link.flush()
+    [(fields, body)] = world.answers.receive()
+    assert fields[1] == Kind.ENTITIES
+    assert list(unpack_answers(2, body)) == [(first.id, b"a: 1\r\n\0\0x"), (second.id, b"\0{}")]

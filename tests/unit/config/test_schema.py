@@ -37,6 +37,7 @@ def test_the_defaults_are_those_that_the_documents_promise() -> None:
     ("protocol", "predict", "prefix", "backend"),
     [
         ("kserve-v1", "/v1/models/iris:predict", "/v1/models/iris", "/v1/models/iris:predict"),
+        ("kserve-v2", "/v2/models/iris/infer", "/v2/models/iris", "/v2/models/iris/infer"),
         ("json-list", "/iris/predict", "/iris", "/predict"),
     ],
 )
@@ -49,6 +50,28 @@ def test_a_route_and_a_backend_path_replace_the_protocols_own() -> None:
     custom = endpoint(route="/score", backend={**BACKEND, "path": "/v1/models/other:predict"})
     assert (custom.predict_path, custom.backend_path) == ("/score", "/v1/models/other:predict")
     assert custom.prefix == "/v1/models/iris"
+
+
+def test_a_version_of_the_model_stands_in_the_path_before_its_end() -> None:
+    plain = endpoint(protocol="kserve-v2")
+    assert plain.names_versions
+    assert plain.versioned_backend_path("3") == "/v2/models/iris/versions/3/infer"
+    assert plain.versioned_backend_path("") == plain.backend_path
+    other = endpoint(protocol="kserve-v2", backend={**BACKEND, "path": "/v2/models/other/infer"})
+    assert other.versioned_backend_path("3") == "/v2/models/other/versions/3/infer"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"protocol": "kserve-v1"},
+        {"protocol": "kserve-v2", "route": "/score"},
+        {"protocol": "kserve-v2", "backend": {**BACKEND, "path": "/score"}},
+        {"protocol": "kserve-v2", "backend": {**BACKEND, "path": "/v2/models/iris/versions/1/infer"}},
+    ],
+)
+def test_where_a_call_cannot_name_a_version_callers_cannot_either(keys: dict[str, Any]) -> None:
+    assert not endpoint(**keys).names_versions
 
 
 @pytest.mark.parametrize("name", ["iris", "Iris2", "a", "a-b_c.d", "0"])

@@ -67,7 +67,7 @@ class World:
 
     def admit(self) -> PredictCycle:
         cycle = self.cycle()
-        self.client.admit(cycle, ParsedRequest(b"x" * BODY_BYTES, 1, b"", False), BODY_BYTES)
+        self.client.admit(cycle, ParsedRequest(b"x" * BODY_BYTES, 1, b""), BODY_BYTES)
         return cycle
 
     @property
@@ -143,5 +143,5 @@ def test_a_body_that_came_in_is_not_counted_twice_when_it_is_admitted(world: Wor
     cycle = world.cycle()
     cycle.received_bytes = MAX_RETAINED_BYTES
     world.retained.hold(cycle)
-    world.client.admit(cycle, ParsedRequest(b"x", 1, b"key", False), MAX_RETAINED_BYTES - 3)
+    world.client.admit(cycle, ParsedRequest(b"x", 1, b"key"), MAX_RETAINED_BYTES - 3)
     assert (len(world.retained.unanswered), world.retained.size_bytes) == (1, MAX_RETAINED_BYTES)

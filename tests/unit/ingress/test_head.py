@@ -40,6 +40,21 @@ def test_a_head_that_says_nothing_changes_nothing() -> None:
     assert (cycle.request_id, cycle.deadline_ns, cycle.expects_continue, cycle.problem_json) == (b"", 0, False, False)
 
 
+# --- tensors in binary --------------------------------------------------------------------------------------------
+
+
+def test_a_head_says_how_much_of_the_body_is_json() -> None:
+    assert read((b"inference-header-content-length", b"7"), (b"content-length", b"7")).json_bytes == 7
+    assert read((b"inference-header-content-length", b"7"), (b"transfer-encoding", b"chunked")).json_bytes == 7
+    assert read((b"content-length", b"7")).json_bytes == 0
+
+
+@pytest.mark.parametrize("value", [b"0", b"", b"-1", b"+7", b"7.0", b"7, 7", b"0x7", b"07", b"8", b"9" * 12])
+def test_a_length_of_json_that_cannot_be_is_refused(value: bytes) -> None:
+    with pytest.raises(BadRequest, match="inference-header-content-length"):
+        read((b"inference-header-content-length", value), (b"content-length", b"7"))
+
+
 # --- time budgets ------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +231,14 @@ def test_a_request_with_the_same_head_is_recognised_and_no_other() -> None:
     assert known_one.begins(b"POST / HTTP/1.1\r\n\r\n34")
     assert not known_one.begins(b"POST / HTTP/1.1\r\n\r\n345")
     assert not known_one.begins(b"POST /x HTTP/1.1\r\n\r\n3")
+
+
+def test_a_recognised_head_still_says_how_much_of_the_body_is_json() -> None:
+    cycle = read((b"inference-header-content-length", b"2"), (b"content-length", b"3"))
+    cycle.received_bytes = 3
+    known_one = head.known_head(cycle, b"POST / HTTP/1.1\r\n\r\n{}\x00")
+    assert known_one is not None
+    assert known_one.json_bytes == 2
 
 
 @pytest.mark.parametrize("head_bytes", [b"\n\n\n", b"", b"A\r\n\r\nPOST / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n"])

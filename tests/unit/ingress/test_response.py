@@ -43,7 +43,7 @@ class Reading:
 
 
 def answer(body: bytes = b"[1]", queue_ns: int = 0, backend_ns: int = 0, keep_alive: bool = True) -> Reading:
-    frame = response.answer_frame(DATE, 32, backend_ns)
+    frame = response.answer_frame(DATE, response.JSON, 32, backend_ns)
     return Reading(response.answer(frame, b"id-7", body, queue_ns, keep_alive))
 
 
@@ -55,6 +55,15 @@ def error(failure: ProxyError, problem_json: bool = False, keep_alive: bool = Tr
 def test_an_answer_is_exactly_its_body_and_ends_there(body: bytes) -> None:
     reading = answer(body)
     assert (reading.status, reading.reason, reading.body, reading.ends) == (200, b"OK", body, 1)
+
+
+def test_an_answer_may_have_other_headers_about_its_body() -> None:
+    headers = b"content-type: application/octet-stream\r\ninference-header-content-length: 2\r\n"
+    frame = response.answer_frame(DATE, headers, 1, 0)
+    reading = Reading(response.answer(frame, b"id-7", b"{}\x00", 0, True))
+    assert reading.headers["content-type"] == "application/octet-stream"
+    assert reading.headers["inference-header-content-length"] == "2"
+    assert reading.body == b"{}\x00"
 
 
 def test_an_answer_tells_its_id_its_batch_and_where_the_time_went() -> None:
@@ -167,7 +176,7 @@ def test_the_go_ahead_is_an_interim_response() -> None:
 
 
 def test_responses_that_follow_each_other_on_a_connection_are_told_apart() -> None:
-    data = response.answer(response.answer_frame(DATE, 1, 0), b"a", b"[1]", 0, True) + response.error(
+    data = response.answer(response.answer_frame(DATE, response.JSON, 1, 0), b"a", b"[1]", 0, True) + response.error(
         DATE, b"b", BadRequest("no"), problem_json=False, keep_alive=True
     )
     assert Reading(response.CONTINUE + data[: data.index(b"[1]") + 3]).body == b"[1]"

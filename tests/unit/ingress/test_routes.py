@@ -99,3 +99,48 @@ def test_of_two_prefixes_the_longer_one_wins_whatever_the_order(reverse: bool) -
     routes = table(*(endpoints[::-1] if reverse else endpoints))
     assert passed(routes, "/v1/models/iris/metadata") == "iris"
     assert passed(routes, "/v1/models/other") == "v1"
+
+
+# --- KServe v2 ---------------------------------------------------------------------------------------------------
+
+V2 = table(
+    {"name": "a"},
+    {"name": "b", "protocol": "kserve-v2"},
+    {"name": "c", "protocol": "kserve-v2", "route": "/score"},
+)
+
+
+@pytest.mark.parametrize("version", ["1", "2.0-rc_1", "latest", "1" * 128])
+def test_a_path_may_name_a_version_of_the_model(version: str) -> None:
+    target = f"/v2/models/b/versions/{version}/infer"
+    route = V2.predict(target.encode() + b"?a=b")
+    assert route is not None
+    assert (route.index, route.endpoint.name, route.predict_path) == (1, "b", target)
+    body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
+    lane_key = route.codec.parse_request(body).lane_key
+    assert lane_key != V2.routes[1].codec.parse_request(body).lane_key
+    assert route.codec.join(lane_key, []).version == version
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/v2/models/b/versions/1/infer/", b"/v2/models/b/versions//infer", b"/v2/models/b/versions/../infer",
+        b"/v2/models/b/versions/1/2/infer", b"/v2/models/b/versions/1%0d%0aX:/infer", b"/v2/models/b/versions/1",
+        b"/v2/models/b/versions/1/ready", b"/v2/models/c/versions/1/infer", b"/v2/models/d/versions/1/infer",
+        b"/v1/models/a/versions/1/infer", b"/v2/models/b/versions/" + b"1" * 129 + b"/infer",
+        b"/v2/models/b/versions/\xc3\xa9/infer",
+    ],
+)  # fmt: skip
+def test_any_other_path_names_no_version(target: bytes) -> None:
+    assert V2.predict(target) is None
+
+
+def test_what_a_server_says_about_itself_comes_from_the_first_endpoint_of_kserve_v2() -> None:
+    for path in ("/v2", "/v2/health/live", "/v2/health/ready"):
+        assert passed(V2, path) == "b"
+        assert passed(TABLE, path) is None
+    assert passed(V2, "/v2/models/c/ready") == "c"
+    assert passed(V2, "/v2/models/d/ready") is None
+    assert passed(V2, "/v2/") is None
+    assert passed(V2, "/v2x") is None

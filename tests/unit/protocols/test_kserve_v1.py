@@ -9,13 +9,14 @@ import pytest
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols import ParsedRequest, codec_for
 from mlproxy.protocols.codec import Text
+from mlproxy.protocols.items import SplitReply
 from mlproxy.protocols.kserve_v1 import KServeV1
 
 CODEC = KServeV1()
 
 
 def joined(lane_key: bytes, *items: Text) -> bytes:
-    return b"".join(CODEC.join(lane_key, items))
+    return b"".join(CODEC.join(lane_key, items).buffers)
 
 
 def test_the_configured_name_gives_this_codec() -> None:
@@ -37,7 +38,7 @@ def test_the_configured_name_gives_this_codec() -> None:
     ],
 )  # fmt: skip
 def test_instances_are_taken_as_the_caller_wrote_them(body: bytes, items: bytes, instances: int) -> None:
-    assert CODEC.parse_request(body) == ParsedRequest(items, instances, b"", False)
+    assert CODEC.parse_request(body) == ParsedRequest(items, instances, b"")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_joined_batch_is_the_callers_bytes_in_one_array() -> None:
 
 
 def test_the_items_of_a_request_are_cut_one_by_one() -> None:
-    assert CODEC.split_items(b' [1, 2],"a,b" , NaN') == [b"[1, 2]", b'"a,b"', b"NaN"]
+    assert CODEC.split_items(b"", b' [1, 2],"a,b" , NaN') == [b"[1, 2]", b'"a,b"', b"NaN"]
 
 
 @pytest.mark.parametrize(
@@ -149,13 +150,14 @@ def test_a_key_that_stands_twice_is_refused_also_where_its_lengths_deceive(membe
 def test_a_reply_is_cut_into_its_items_and_all_that_stands_around_them(
     body: bytes, prefix: bytes, items: list[bytes], suffix: bytes
 ) -> None:
-    assert CODEC.split_reply(body) == (prefix, items, suffix)
+    assert CODEC.split_reply(b"", body) == SplitReply(prefix, items, suffix)
 
 
 def test_a_caller_gets_its_own_predictions_inside_what_the_backend_wrote_around_them() -> None:
-    reply = CODEC.split_reply(b'{"predictions": [ 1.0 ,\n[2], 17.000000000000001], "model": "m"}\n')
-    assert CODEC.render(reply, reply.items[:1], False) == b'{"predictions": [1.0], "model": "m"}\n'
-    assert CODEC.render(reply, reply.items[1:], False) == b'{"predictions": [[2], 17.000000000000001], "model": "m"}\n'
+    reply = CODEC.split_reply(b"", b'{"predictions": [ 1.0 ,\n[2], 17.000000000000001], "model": "m"}\n')
+    assert CODEC.render([(reply, 0, 1)], b"") == (b"", b'{"predictions": [1.0], "model": "m"}\n')
+    rest = b'{"predictions": [[2], 17.000000000000001], "model": "m"}\n'
+    assert CODEC.render([(reply, 1, 2)], b"") == CODEC.render([(reply, 1, 1), (reply, 2, 1)], b"") == (b"", rest)
 
 
 @pytest.mark.parametrize(
@@ -169,4 +171,4 @@ def test_a_caller_gets_its_own_predictions_inside_what_the_backend_wrote_around_
 )  # fmt: skip
 def test_a_reply_without_one_array_of_predictions_breaks_the_contract(body: bytes) -> None:
     with pytest.raises(BackendContract):
-        CODEC.split_reply(body)
+        CODEC.split_reply(b"", body)
