@@ -18,7 +18,7 @@ model: $(READY) ## A model server on port 9000 to try the proxy with
 	@$(BIN)/python -m bench.model_server --port 9000
 
 test: $(READY) ## Every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(READY) ## Lint, types, import contracts
 	$(BIN)/ruff check .
