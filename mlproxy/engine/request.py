@@ -107,11 +107,11 @@ class Part(msgspec.Struct, eq=False):
         """Keep this part's piece of the answer. Once it is the last, the request is done: all pieces, in order."""
         self.reply = piece
         parts = self.owner.parts or ()
-        pieces = [part.reply for part in parts if part.reply is not None]
-        if len(pieces) < len(parts):
+        # From the end, where one is mostly missing: from the start it takes as many steps as there are pairs of parts.
+        if any(part.reply is None for part in reversed(parts)):
             return []
         self.owner.state = State.DONE
-        return pieces
+        return [part.reply for part in parts if part.reply is not None]
 
 
 Member: TypeAlias = Request | Part

@@ -46,6 +46,13 @@ class Reply(Protocol):
         """Items, one per instance."""
 
 
+class Cut(Protocol):
+    """A request's instances, any run of which can travel alone."""
+
+    def part(self, first: int, count: int) -> Text:
+        """The instances of one part, as `Codec.join` takes them."""
+
+
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
@@ -63,8 +70,8 @@ class Codec(Protocol[AnyReply]):
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         """The call of a batch with these items."""
 
-    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
-        """The instances of one `ParsedRequest`, one by one."""
+    def cut(self, lane_key: bytes, items: Text) -> Cut:
+        """The instances of one `ParsedRequest`, to be sent in parts."""
 
     def split_reply(self, headers: bytes, body: bytes) -> AnyReply:
         """Cut a batch's reply, with those of its header lines that are kept. Raises `BackendContract`."""

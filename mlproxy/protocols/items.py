@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mlproxy.protocols.codec import JSON_HEADERS, BatchBody, Text
+from mlproxy.protocols.json_slice import split_elements
 
 
 class SplitReply(msgspec.Struct, frozen=True):
@@ -20,6 +21,26 @@ class SplitReply(msgspec.Struct, frozen=True):
     def count(self) -> int:
         """One per instance."""
         return len(self.items)
+
+
+class Elements:
+    """The elements of an array, cut once."""
+
+    __slots__ = ("_elements",)
+
+    def __init__(self, elements: list[bytes]) -> None:
+        self._elements = elements
+
+    def __repr__(self) -> str:
+        return f"<{len(self._elements)} elements>"
+
+    def part(self, first: int, count: int) -> bytes:
+        return b", ".join(self._elements[first : first + count])
+
+
+def cut_items(items: Text) -> Elements:
+    """The inside of an array, to be taken in parts."""
+    return Elements(split_elements(b"".join((b"[", items, b"]"))))
 
 
 def join_items(prefix: bytes, items: Sequence[Text], suffix: bytes) -> BatchBody:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
-from mlproxy.protocols.items import SplitReply, join_items, own_items
+from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -49,8 +49,8 @@ class JsonList:
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         return join_items(b"[", items, b"]")
 
-    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
-        return split_elements(b"".join((b"[", items, b"]")))
+    def cut(self, lane_key: bytes, items: Text) -> Elements:
+        return cut_items(items)
 
     def split_reply(self, headers: bytes, body: bytes) -> SplitReply:
         text = body.strip(WHITESPACE)

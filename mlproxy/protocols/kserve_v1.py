@@ -9,7 +9,7 @@ import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
-from mlproxy.protocols.items import SplitReply, join_items, own_items
+from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -69,8 +69,8 @@ class KServeV1:
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         return join_items(b'{%b"instances": [' % lane_key, items, b"]}")
 
-    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
-        return split_elements(b"".join((b"[", items, b"]")))
+    def cut(self, lane_key: bytes, items: Text) -> Elements:
+        return cut_items(items)
 
     def split_reply(self, headers: bytes, body: bytes) -> SplitReply:
         try:

@@ -18,15 +18,17 @@ from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text
 from mlproxy.protocols.json_slice import JsonError
 from mlproxy.protocols.tensor import Form, Sections, Tensor, join_members, read_tensor, with_commas
-from mlproxy.protocols.tensor_data import Rows, TensorError
-from mlproxy.protocols.tensor_json import Body, read_body, split_object
+from mlproxy.protocols.tensor_data import Rows, Style, TensorError
+from mlproxy.protocols.tensor_json import Body, check_requested, read_body, split_object
 from mlproxy.units import NS_PER_US
 
 _JSON = b"content-type: application/json\r\n"
 _BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
 #: A reply has tensors in binary where callers asked for these, in whatever form they sent their own.
 _ACCEPT = b"accept: application/json, application/octet-stream\r\n"
-_JSON_BYTES = re.compile(rb"inference-header-content-length: *(\d{1,12})\r\n")
+_JSON_BYTES = re.compile(rb"(?:^|\n)inference-header-content-length: *(\d{1,12})\r\n")
+#: More than any model has; each takes several µs of a loop that others wait for.
+_MOST_TENSORS = 1024
 _LONGEST_TIMEOUT_US = 10**15  # 31 years; an instant must fit into a record
 
 _integer = msgspec.json.Decoder(int).decode
@@ -59,10 +61,24 @@ class TensorReply(msgspec.Struct, frozen=True):
     head: bytes  #: the members beside outputs and id, as JSON with a comma behind each
     outputs: list[tuple[Form, Rows]]
 
-    def fits(self, other: TensorReply) -> bool:
-        """Whether rows of both can stand in one answer."""
-        mine, theirs = ([(form.members, form.tail, form.style) for form, _ in one.outputs] for one in (self, other))
-        return mine == theirs
+    def forms(self) -> list[tuple[bytes, tuple[int, ...], Style]]:
+        """Rows of replies that are equal in this can stand in one answer."""
+        return [(form.members, form.tail, form.style) for form, _ in self.outputs]
+
+
+class CutTensors:
+    """The rows of a request's tensors, cut part by part: rows times tensors is a number that no body's size bounds."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, columns: Sequence[Rows]) -> None:
+        self._columns = columns
+
+    def __repr__(self) -> str:
+        return f"<CutTensors {self._columns!r}>"
+
+    def part(self, first: int, count: int) -> bytes:
+        return _frame(count, [column.pick(first, count) for column in self._columns])
 
 
 class KServeV2:
@@ -87,15 +103,15 @@ class KServeV2:
     def _parse(self, text: bytes, sections: Sections) -> ParsedRequest:
         body = read_body(text, "inputs")
         members = body.members
-        identity = members.pop("id", b"").removeprefix(b"null")  # written out by clients that have none
+        identity = members.pop("id", b"")
         if identity and not identity.startswith(b'"'):
             raise BadRequest("`id` must be a string")
         tensors = _tensors(body, "inputs", sections)
         if len({tensor.count for tensor in tensors}) > 1:
-            rows = ", ".join(str(tensor.count) for tensor in tensors)
-            raise BadRequest(f"all inputs must have the same first dimension, which is what is batched, not {rows}")
-        if b"shared_memory" in members.get("outputs", b""):
-            raise BadRequest("outputs: shared memory is not reached through a proxy")
+            counts = [tensor.count for tensor in tensors]
+            what = f"{min(counts)} and {max(counts)}"
+            raise BadRequest(f"all inputs must have the same first dimension, which is what is batched, not {what}")
+        check_requested(members.get("outputs", b"[]"))
         timeout_ns = _take_own_parameters(members)
         lane = _Lane(self._version, tuple([tensor.form for tensor in tensors]), with_commas(members))
         count = tensors[0].count
@@ -114,11 +130,10 @@ class KServeV2:
         headers = _BINARY % _size_bytes(text) if behind else _JSON
         return BatchBody(headers + _ACCEPT, text + behind, lane.version)
 
-    def split_items(self, lane_key: bytes, items: Text) -> list[bytes]:
+    def cut(self, lane_key: bytes, items: Text) -> CutTensors:
         forms = _decode(lane_key).forms
         count, data = _unframe(items, len(forms))
-        columns = [form.rows(count, piece) for form, piece in zip(forms, data, strict=True)]
-        return [_frame(1, [column.pick(index, 1) for column in columns]) for index in range(count)]
+        return CutTensors([form.rows(count, piece) for form, piece in zip(forms, data, strict=True)])
 
     def split_reply(self, headers: bytes, body: bytes) -> TensorReply:
         found = _JSON_BYTES.search(headers)
@@ -140,7 +155,7 @@ class KServeV2:
     def render(self, pieces: Sequence[tuple[TensorReply, int, int]], own: bytes) -> Answer:
         reply = pieces[-1][0]
         forms = [form for form, _ in reply.outputs]
-        if any(not reply.fits(other) for other, _, _ in pieces[:-1]):
+        if len(pieces) > 1 and not _are_alike([other.forms() for other, _, _ in pieces]):
             raise BackendContract("the backend answered the parts of this request with different outputs")
         columns: list[list[Text]] = [[] for _ in forms]
         for other, first, count in pieces:
@@ -151,7 +166,13 @@ class KServeV2:
         return _BINARY % _size_bytes(text) if behind else b"", b"".join(text + behind)
 
 
+def _are_alike(values: Sequence[object]) -> bool:
+    return all(value == values[0] for value in values)
+
+
 def _tensors(body: Body, key: str, sections: Sections) -> list[Tensor]:
+    if len(body.tensors) > _MOST_TENSORS:
+        raise TensorError(f"{len(body.tensors)} tensors in `{key}` are more than {_MOST_TENSORS}")
     tensors = [read_tensor(fields, sections) for fields in body.tensors]
     if not tensors:
         raise TensorError(f"`{key}` is empty")
@@ -164,10 +185,7 @@ def _tensors(body: Body, key: str, sections: Sections) -> list[Tensor]:
 
 def _take_own_parameters(members: dict[str, bytes]) -> int:
     """What is one request's own leaves its parameters; its time budget, 0 for none, is returned."""
-    text = members.pop("parameters", b"")
-    if not text:
-        return 0
-    parameters = split_object(text)
+    parameters = split_object(members.pop("parameters", b"{}"))
     if "sequence_id" in parameters:
         raise BadRequest("sequence_id: requests of a sequence cannot be batched with others")
     parameters.pop("priority", None)

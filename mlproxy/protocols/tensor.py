@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 
 import msgspec
@@ -35,7 +36,8 @@ class Sections:
         """The next section."""
         start, self._position = self._position, self._position + size_bytes
         if self._position > len(self._body):
-            raise TensorError(f"{len(self._body) - start} bytes follow, not the {size_bytes} of its binary_data_size")
+            said = str(size_bytes)[:_LONGEST_QUOTED]
+            raise TensorError(f"{len(self._body) - start} bytes follow, not the {said} of its binary_data_size")
         return self._body[start : self._position]
 
     @property
@@ -106,11 +108,10 @@ def _read(fields: Fields, sections: Sections) -> Tensor:
     if datatype not in ITEM_BYTES:
         raise TensorError(f"datatype {datatype[:_LONGEST_QUOTED]!r} is none of {', '.join(ITEM_BYTES)}")
     if not 0 < len(shape) <= _MOST_DIMENSIONS or min(shape) < 0 or max(shape) > _LONGEST_DIMENSION or not shape[0]:
-        raise TensorError("its `shape` must be an array of integers, the first of them (its rows) at least 1")
+        most = f"{_MOST_DIMENSIONS} integers up to {_LONGEST_DIMENSION}"
+        raise TensorError(f"its `shape` must be an array of 1 to {most}, the first of them (its rows) at least 1")
     size = parameters.pop("binary_data_size", b"")
-    for parameter in parameters:
-        if parameter.startswith("shared_memory"):
-            raise TensorError("shared memory is not reached through a proxy; send the data")
+    refuse_shared_memory(parameters)
     if (not fields.data) is (not size):
         raise TensorError("it needs either `data`, or `binary_data_size` in its parameters")
     if fields.data:
@@ -144,6 +145,12 @@ def _binary_data(size: bytes, datatype: str, shape: list[int], sections: Section
     if not item_bytes:
         element_ends(section, elements)
     return Style.BINARY, section
+
+
+def refuse_shared_memory(parameters: Iterable[str]) -> None:
+    """`TensorError` when a tensor is, or is wanted, in memory that client and server share."""
+    if any(parameter.startswith("shared_memory") for parameter in parameters):
+        raise TensorError("shared memory is not reached through a proxy; send the data")
 
 
 def join_members(members: dict[str, bytes]) -> bytes:

@@ -12,10 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from mlproxy.protocols.json_slice import WHITESPACE, check_utf8, split_elements, split_members
-from mlproxy.protocols.tensor import Fields
+from mlproxy.protocols.tensor import Fields, refuse_shared_memory
 from mlproxy.protocols.tensor_data import TensorError
 
 _NONE = msgspec.Raw()
+_NULL = b"null"
+#: More than anybody says; each is walked over in a loop that others wait for.
+_MOST_MEMBERS = 1024
 
 
 class Body(NamedTuple):
@@ -74,14 +77,16 @@ def _read_plain(text: bytes, key: str) -> Body | None:
     for name in _OTHERS[key]:
         value = getattr(decoded, name)
         if value is not _NONE:
-            members[name] = raw = bytes(value)
+            raw = bytes(value)
             colons -= 1 + raw.count(b":")
+            if raw != _NULL:
+                members[name] = raw
     tensors = []
     for tensor in getattr(decoded, key):
         data, parameters = bytes(tensor.data), bytes(tensor.parameters)
         colons -= 3 + bool(data) + bool(parameters) + data.count(b":") + parameters.count(b":")
         own = split_object(parameters) if parameters else {}
-        tensors.append(Fields(tensor.name, tensor.datatype, tensor.shape, data, own, {}))
+        tensors.append(Fields(tensor.name, tensor.datatype, tensor.shape, b"" if data == _NULL else data, own, {}))
     return Body(tensors, members) if colons == 0 else None
 
 
@@ -109,12 +114,22 @@ def _fields_of(text: bytes) -> Fields:
     return Fields(name, datatype, shape, data, parameters, members)
 
 
+def check_requested(outputs: bytes) -> None:
+    """What a request says of the outputs that it wants. `TensorError` or `JsonError` for what cannot be passed on."""
+    if not outputs.startswith(b"["):
+        raise TensorError("`outputs` must be an array")
+    for element in split_elements(outputs):
+        if not element.startswith(b"{"):
+            raise TensorError("each of `outputs` must be a JSON object")
+        refuse_shared_memory(split_object(_split(element).get("parameters", _NULL)))
+
+
 def split_object(text: bytes) -> dict[str, bytes]:
-    """The members of ``parameters``; none of null, as which some clients write those that they do not have.
+    """The members of ``parameters`` that are not null, as some clients write those that they do not have.
 
     `TensorError` for anything but an object, `JsonError` for a key said twice.
     """
-    if text == b"null":
+    if text == _NULL:
         return {}
     try:
         members = _members(text)
@@ -122,10 +137,15 @@ def split_object(text: bytes) -> dict[str, bytes]:
         if not text.startswith(b"{"):
             raise TensorError("`parameters` must be a JSON object") from None
     else:
-        if len(members) == text.count(b":"):
-            return {name: bytes(value) for name, value in members.items()}
+        if len(members) == text.count(b":") <= _MOST_MEMBERS:
+            return {name: raw for name, value in members.items() if (raw := bytes(value)) != _NULL}
     return _split(text)
 
 
 def _split(text: bytes) -> dict[str, bytes]:
-    return {name: text[span.start : span.end] for name, span in split_members(text).items()}
+    """The members of any object that are not null."""
+    spans = split_members(text)
+    if len(spans) > _MOST_MEMBERS:
+        raise TensorError(f"{len(spans)} members in one object are more than {_MOST_MEMBERS}")
+    found = {name: text[span.start : span.end] for name, span in spans.items()}
+    return {name: value for name, value in found.items() if value != _NULL}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import strategies as st
+
+from mlproxy.protocols import Codec, ParsedRequest
 
 spaces = st.sampled_from(["", "", "", " ", "\n", "\t ", " \r\n"]).map(str.encode)
 numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True).map(str.encode)
@@ -73,3 +76,9 @@ def mutations(draw: st.DrawFn, body: bytes) -> bytes:
             case _:
                 body = body[end:] + body[start:end] + body[:start]
     return body
+
+
+def one_by_one(codec: Codec[Any], parsed: ParsedRequest) -> list[bytes]:
+    """A request's instances, each a part of its own."""
+    cut = codec.cut(parsed.lane_key, parsed.items)
+    return [bytes(cut.part(index, 1)) for index in range(parsed.instances)]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols import Codec, ParsedRequest, codec_for
 from mlproxy.protocols.codec import Text
-from tests.property.json_texts import FRAGMENTS, commas, mutations, objects, spaces, values
+from tests.property.json_texts import FRAGMENTS, commas, mutations, objects, one_by_one, spaces, values
 
 #: Shrinking a failure takes its time.
 pytestmark = pytest.mark.timeout(300)
@@ -198,7 +198,7 @@ def _beside(body: bytes) -> list[tuple[str, str]]:
 @given(data=st.data())
 def test_the_items_of_a_request_are_the_slices_it_was_made_of(protocol: str, data: st.DataObject) -> None:
     codec, caller = codec_for(protocol), data.draw(CALLERS[protocol])
-    assert codec.split_items(b"", codec.parse_request(caller.body).items) == caller.instances
+    assert one_by_one(codec, codec.parse_request(caller.body)) == caller.instances
 
 
 @PROTOCOLS
@@ -209,7 +209,7 @@ def test_a_request_that_travels_in_parts_comes_back_whole_and_in_order(
 ) -> None:
     codec, backend, caller = codec_for(protocol), data.draw(backends(protocol)), data.draw(CALLERS[protocol])
     parsed = codec.parse_request(caller.body)
-    items = codec.split_items(parsed.lane_key, parsed.items)
+    items = one_by_one(codec, parsed)
     replies = [
         codec.split_reply(b"", backend(joined(codec, parsed.lane_key, items[first : first + max_size])))
         for first in range(0, len(items), max_size)
@@ -247,7 +247,8 @@ def test_a_corrupt_caller_is_refused_or_leaves_its_neighbours_as_they_are(protoc
     assert len(found) == len(first) + parsed.instances + len(last)
     assert found[: len(first)] == first
     assert found[len(found) - len(last) :] == last
-    assert len(codec.split_items(parsed.lane_key, parsed.items)) == parsed.instances
+    cut = codec.cut(parsed.lane_key, parsed.items)
+    assert cut.part(0, parsed.instances + 1) == b", ".join(one_by_one(codec, parsed))
 
 
 @many
@@ -312,6 +313,7 @@ def test_a_corrupt_reply_breaks_the_contract_or_is_still_whole_items(protocol: s
         reply = codec.split_reply(b"", reply_text)
     except BackendContract:
         return
-    assert codec.split_items(b"", b",".join(reply.items)) == reply.items
+    parsed = ParsedRequest(b",".join(reply.items), reply.count, b"")
+    assert one_by_one(codec, parsed) == reply.items
     again = codec.split_reply(*codec.render([(reply, 0, reply.count)], b""))
     assert again.items == reply.items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -30,9 +31,11 @@ from mlproxy.engine import (
 )  # fmt: skip
 from mlproxy.errors import BackendContract, ProxyError
 from mlproxy.observe import BatcherMetrics
-from mlproxy.protocols import Answer, Codec
+from mlproxy.protocols import Answer, Codec, Text
 from mlproxy.units import NS_PER_MS
 from workers.batcher.link import LinkedRequest, WorkerLink
+
+logger = logging.getLogger("mlproxy.batcher")
 
 #: What the engine answers, as the requests that it was given.
 _Answers: TypeAlias = "list[tuple[LinkedRequest, list[Piece]]]"
@@ -109,6 +112,9 @@ class EndpointRuntime:
             reply = self._codec.split_reply(result.headers, result.body)
         except BackendContract as error:
             return Failed(batch, Failure("contract", error.detail))
+        except Exception:  # whoever waits for this batch must hear of it
+            logger.exception("defect while reading a reply of %s", self.name)
+            return Failed(batch, Failure("contract", "the backend's reply cannot be read"))
         return Answered(batch, reply.count, reply)
 
     # --- one turn --------------------------------------------------------------------------------------------
@@ -149,6 +155,10 @@ class EndpointRuntime:
             except BackendContract as error:
                 self._reject(request, error, touched)
                 continue
+            except Exception:  # must not cost others their answers
+                logger.exception("defect while making an answer of %s", self.name)
+                self._reject(request, BackendContract("the backend's reply cannot be read"), touched)
+                continue
             request_ids, rendered = by_link.get(request.link) or by_link.setdefault(request.link, ([], []))
             request_ids.append(request.id)
             rendered.append(answer)
@@ -162,13 +172,16 @@ class EndpointRuntime:
         self._metrics.rejected(error.slug)
 
     def _dispatch(self, batch: Batch) -> None:
-        items: list[bytes] = []
-        for member in batch.members:
-            if isinstance(member, Part):
-                items += self._part_items(member)
-            else:
-                items.append(cast(LinkedRequest, member).items)
-        headers, buffers, version = self._codec.join(batch.lane_key, items)
+        items: list[Text] = [
+            self._part_items(member) if isinstance(member, Part) else cast(LinkedRequest, member).items
+            for member in batch.members
+        ]
+        try:
+            headers, buffers, version = self._codec.join(batch.lane_key, items)
+        except Exception:  # whoever waits for this batch must hear of it
+            logger.exception("defect while writing a batch of %s", self.name)
+            self._note(Failed(batch, Failure("contract", "the request cannot be sent")))
+            return
         path = self._versioned_path(version).encode() if version else self._path
         self._calls[batch] = self._balancer.send(
             path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
@@ -180,13 +193,13 @@ class EndpointRuntime:
         elif batch.attempt:
             self._metrics.retried(batch.cause)
 
-    def _part_items(self, part: Part) -> list[bytes]:
-        """The items of a part. The first part splits the request's text; the others find it split."""
+    def _part_items(self, part: Part) -> Text:
+        """The items of a part. The first part cuts the request; the others find it cut."""
         request = cast(LinkedRequest, part.owner)
-        if request.split_items is None:
-            request.split_items = self._codec.split_items(request.lane_key, request.items)
+        if request.cut is None:
+            request.cut = self._codec.cut(request.lane_key, request.items)
             request.items = b""
-        return request.split_items[part.first : part.first + part.count]
+        return request.cut.part(part.first, part.count)
 
     def _measure(self, event: Answered | Failed, now_ns: int) -> None:
         batch, failure = event.batch, event.failure

@@ -16,7 +16,7 @@ from mlproxy.errors import ProxyError
 from mlproxy.ipc.channel import Receiver, Sender
 from mlproxy.ipc.records import ANSWER_HEADER, REQUEST_HEADER, Kind, pack_answers
 from mlproxy.ipc.rendezvous import Offer
-from mlproxy.protocols import Answer
+from mlproxy.protocols import Answer, Cut
 from mlproxy.units import NS_PER_S
 
 logger = logging.getLogger("mlproxy.batcher")
@@ -40,12 +40,12 @@ class LinkedRequest(Request, eq=False):
     link: WorkerLink = cast("WorkerLink", None)  #: always given: the default is there because those before have one
     endpoint: int = 0
     items: bytes = b""  #: its instances
-    split_items: list[bytes] | None = None  #: one by one, once a part of it has been sent
+    cut: Cut | None = None  #: in their place, once a part of them has been sent
     own: bytes = b""  #: what its answer needs and its batch does not
 
     def release(self) -> None:
         self.items = b""
-        self.split_items = None
+        self.cut = None
 
 
 class WorkerLink:

@@ -36,6 +36,7 @@ class PredictCycle(msgspec.Struct, eq=False):
     arrived_ns: int
     json_bytes: int = 0  #: of the body, where the caller says that tensors follow in binary; 0: it is JSON as a whole
     deadline_ns: int = 0  #: absolute; 0: the caller set none
+    budget_stated: bool = False  #: in a header, if only that there is none
     request_id: bytes = b""
     plain_head: bool = False  #: nothing in the head is this request's own: a content length, but no id, no deadline
     chunks: list[bytes | bytearray] = []

@@ -85,7 +85,7 @@ class Door:
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
         parsed = cycle.route.codec.parse_request(text, start, cycle.json_bytes)
-        if parsed.timeout_ns and not cycle.deadline_ns:
+        if parsed.timeout_ns and not cycle.budget_stated:
             cycle.deadline_ns = cycle.arrived_ns + parsed.timeout_ns
         try:
             self.client.admit(cycle, parsed, len(text) - start)

@@ -87,6 +87,7 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         if name in found:
             budget_ns = _budget_ns(name, found[name])
             cycle.deadline_ns = cycle.arrived_ns + min(budget_ns, _LONGEST_BUDGET_NS) if budget_ns else 0
+            cycle.budget_stated = True
             break
 
 

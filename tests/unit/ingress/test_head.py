@@ -122,6 +122,12 @@ def test_of_several_budgets_the_callers_own_counts_whatever_the_order() -> None:
     assert read(*headers[:1]).deadline_ns == ARRIVED_NS + 3 * S
 
 
+@pytest.mark.parametrize(("value", "stated"), [(b"0", True), (b"5", True), (None, False)])
+def test_a_budget_of_none_is_stated_all_the_same(value: bytes | None, stated: bool) -> None:
+    headers = [] if value is None else [(b"x-request-timeout-ms", value)]
+    assert read(*headers).budget_stated is stated
+
+
 # --- body type, encoding, size -----------------------------------------------------------------------------------
 
 

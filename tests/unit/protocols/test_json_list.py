@@ -73,7 +73,8 @@ def test_arrays_and_bare_objects_share_a_batch() -> None:
 
 
 def test_the_items_of_a_request_are_cut_one_by_one() -> None:
-    assert CODEC.split_items(b"", b' [1],"," , NaN ') == [b"[1]", b'","', b"NaN"]
+    cut = CODEC.cut(b"", b' [1],"," , NaN ')
+    assert [cut.part(index, 1) for index in range(4)] == [b"[1]", b'","', b"NaN", b""]
 
 
 def test_the_owner_of_a_bare_object_gets_a_bare_prediction_and_the_others_an_array() -> None:

@@ -84,7 +84,8 @@ def test_a_joined_batch_is_the_callers_bytes_in_one_array() -> None:
 
 
 def test_the_items_of_a_request_are_cut_one_by_one() -> None:
-    assert CODEC.split_items(b"", b' [1, 2],"a,b" , NaN') == [b"[1, 2]", b'"a,b"', b"NaN"]
+    cut = CODEC.cut(b"", b' [1, 2],"a,b" , NaN')
+    assert [cut.part(index, 1) for index in range(4)] == [b"[1, 2]", b'"a,b"', b"NaN", b""]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols import KServeV2, ParsedRequest, codec_for
+from mlproxy.protocols import KServeV2, ParsedRequest, Text, codec_for
+from mlproxy.protocols.tensor_data import Rows
 
 CODEC = KServeV2()
 OCTETS = b"content-type: application/octet-stream\r\ninference-header-content-length: "
@@ -76,16 +77,17 @@ def test_nested_data_may_have_any_strings_in_it() -> None:
     data: list[list[str]] = [['a"],[', "{}"], ["[", ":\\"]]
     request = parse(body(tensor(datatype="BYTES", data=data)))
     assert json.loads(joined(request))["inputs"][0]["data"] == data
-    assert len(CODEC.split_items(request.lane_key, request.items)) == 2
+    second = CODEC.cut(request.lane_key, request.items).part(1, 1)
+    assert json.loads(b"".join(CODEC.join(request.lane_key, [second]).buffers))["inputs"][0]["data"] == data[1:]
 
 
 @pytest.mark.parametrize("data", [["a,b", '"],[', "c"], [["a,b"], ['"],['], ["c"]]])
 def test_strings_are_cut_between_them_and_never_within(data: list[Any]) -> None:
     shape = [3, 1] if isinstance(data[0], list) else [3]
     request = parse(body(tensor(datatype="BYTES", shape=shape, data=data)))
-    items = CODEC.split_items(request.lane_key, request.items)
-    for item, element in zip(items, data, strict=True):
-        batch = b"".join(CODEC.join(request.lane_key, [item]).buffers)
+    cut = CODEC.cut(request.lane_key, request.items)
+    for index, element in enumerate(data):
+        batch = b"".join(CODEC.join(request.lane_key, [cut.part(index, 1)]).buffers)
         assert json.loads(batch)["inputs"][0]["data"] == [element]
 
 
@@ -121,7 +123,7 @@ def test_the_id_and_the_time_budget_are_the_requests_own() -> None:
     assert parse(body(id='a"b')).own == rb'"a\"b"'
     assert parse(body(id=None)).own == b""
     assert parse(body(parameters={"timeout": 2500})).timeout_ns == 2_500_000
-    assert parse(body()).timeout_ns == 0
+    assert parse(body()).timeout_ns == parse(body(parameters={"timeout": None})).timeout_ns == 0
 
 
 def test_members_that_nobody_here_knows_reach_the_backend() -> None:
@@ -173,13 +175,13 @@ def test_a_version_travels_with_the_batch() -> None:
         (body(tensor(shape=[2, 0], data=[[], [], []])), r"shape \[2, 0\]"),
         (body(tensor(shape=[2**31 - 1, 2**31 - 1], data=[[1]])), "shape"),
         (body(tensor(data=1)), "not an array of scalars"),
-        (body(tensor(data=None)), "not an array of scalars"),
+        (body(tensor(data=None)), "either `data`, or `binary_data_size`"),
         (body(tensor(data="[]")), "not an array of scalars"),
         (b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32"}]}', "either `data`, or `binary_data_size`"),
         (body(tensor(parameters={"binary_data_size": 16})), "either `data`, or `binary_data_size`"),
         (body(tensor(parameters=[1])), "`parameters` must be a JSON object"),
         (body(parameters=1), "`parameters` must be a JSON object"),
-        (body(tensor(), tensor(name="y", shape=[1, 4])), "the same first dimension.* not 2, 1"),
+        (body(tensor(), tensor(name="y", shape=[1, 4])), "the same first dimension.* not 1 and 2"),
         (body(tensor(), tensor()), "the same name"),
         (body(binary(16)), "0 bytes follow, not the 16"),
         (body(parameters={"timeout": "1"}), "timeout must be"),
@@ -187,6 +189,12 @@ def test_a_version_travels_with_the_batch() -> None:
         (body(parameters={"sequence_id": 1}), "sequence"),
         (body(tensor(parameters={"shared_memory_region": "r", "shared_memory_byte_size": 16})), "shared memory"),
         (body(outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]), "shared memory"),
+        (body(outputs=[{"parameters": {"k": "r"}}]).replace(b'"k"', b'"shared_mem\\u006fry_region"'), "shared memory"),
+        (body(outputs=[{"name": "y"}]).replace(b'"name": "y"', b'"name": "y", "name": "z"'), "twice"),
+        (body(outputs={"name": "y"}), "`outputs` must be an array"),
+        (body(outputs=["y"]), "each of `outputs`"),
+        (body(*[tensor(name=str(number)) for number in range(1025)]), "1025 tensors in `inputs` are more than 1024"),
+        (body(parameters={str(number): number for number in range(1025)}), "1025 members in one object"),
         (b'{"inputs":[],"inputs":[]}', "twice"),
         (body()[:-1] + b',"id":"a","id":"b"}', "twice"),
         (body().replace(b'"name"', b'"shape": [1], "name"'), "twice"),
@@ -222,6 +230,28 @@ def test_sections_that_are_not_what_their_tensors_say_are_refused(
 ) -> None:
     with pytest.raises(BadRequest, match=detail):
         parse(body(*inputs), section)
+
+
+def test_a_refusal_says_little_of_much() -> None:
+    tensors = [tensor(name=str(number), shape=[1 + number % 2, 0], data=[]) for number in range(1000)]
+    with pytest.raises(BadRequest) as refused:
+        parse(body(*tensors))
+    assert len(refused.value.detail) < 200
+
+
+def test_a_request_is_cut_part_by_part_whatever_its_rows_times_its_tensors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = parse(body(*[tensor(name=str(number), shape=[2**20, 0], data=[]) for number in range(10)]))
+    picks, pick = [], Rows.pick
+
+    def counted(rows: Rows, first: int, count: int) -> Text:
+        picks.append(count)
+        return pick(rows, first, count)
+
+    monkeypatch.setattr(Rows, "pick", counted)
+    cut = CODEC.cut(request.lane_key, request.items)
+    batch = json.loads(b"".join(CODEC.join(request.lane_key, [cut.part(0, 64), cut.part(64, 64)]).buffers))
+    assert [one["shape"] for one in batch["inputs"]] == [[128, 0]] * 10
+    assert len(picks) == 20
 
 
 def test_a_length_of_json_beyond_the_body_is_refused() -> None:
