@@ -33,7 +33,7 @@ format: $(READY) ## Put the code into its form
 bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in six minutes; writes bench/results/ and the README's table
 	$(BIN)/python -m bench.overhead
 
-paper: $(READY) ## The paper's comparison, simulated; writes docs/results.md, bench/results/ and the README's table
+paper: $(READY) ## The paper's comparison, simulated, in some twenty minutes; writes docs/results.md, bench/results/ and the README's table
 	$(BIN)/python -m bench.paper
 
 image: ## A container image, with podman, buildah or docker

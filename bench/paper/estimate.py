@@ -46,10 +46,6 @@ class Estimate:
         """CPU time."""
         return expected_requests(run) * self._cpu_s_per_request[kind_of(run)]
 
-    def rates(self) -> Mapping[Kind, float]:
-        """Requests simulated per second of CPU time."""
-        return {kind: 1 / cost for kind, cost in self._cpu_s_per_request.items()}
-
 
 def estimate_for(runs: Iterable[Run], processes: int) -> Estimate:
     """By a short run of every kind among ``runs``, which takes some seconds."""

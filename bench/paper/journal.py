@@ -20,7 +20,10 @@ from bench.processes import PROJECT
 
 FOLDER = PROJECT / "bench" / ".build" / "paper"
 #: What a run and its reading depend on, beside the run itself.
-_CODE = ("mlproxy/engine", "mlproxy/simulate", "mlproxy/config", "bench/paper/plan.py", "bench/paper/readings.py")
+_CODE = (
+    "mlproxy/engine", "mlproxy/simulate", "mlproxy/config", "mlproxy/units.py", "bench/paper/plan.py",
+    "bench/paper/readings.py", "bench/paper/runs.py",
+)  # fmt: skip
 
 
 def path_for(what: str) -> Path:

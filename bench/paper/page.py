@@ -39,7 +39,7 @@ _LEGEND = """\
 | `none` | every request is a call of its own, as without a proxy |
 | `aimd` | the controller of the 2021 prototype and of the paper; batches of at most {caps} |
 | `clipper`, `bentoml` | the rules of Clipper and of BentoML ([how](simulator.md)) |
-| `static` | the best of {statics} in hindsight, case by case, by up to 15 minutes around the peak: the fewest pods of those that miss at most 1 % there. Nobody has this hindsight |
+| `static` | the best of {statics} in hindsight, case by case, by up to 15 minutes around the peak: the fewest pods of those that miss at most 1 % there, and where none does, the one that misses least. Nobody has this hindsight |
 | `slo` | MLProxy's default policy; the same settings everywhere |
 
 Models, at ×1: {workloads}. `toxic` and `iris` are rebuilt from published figures, `fashion` is an estimate
