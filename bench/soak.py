@@ -7,7 +7,7 @@ what callers and backend do, comes from one seed (what it meets does not, so no 
 * at rest nothing waits and nothing is in flight, and every answer that a caller saw has been counted;
 * memory and descriptors of no process have grown; no process is left; no log has a traceback.
 
-    python -m bench.soak [--duration 5m] [--rate 100] [--seed 1] [--hurt-every 4s] [--policy static|linger|none]
+    python -m bench.soak [--duration 5m] [--rate 100] [--seed 1] [--hurt-every 4s] [--policy static|linger|none|slo]
 
 ends with 0 if all of that held, with 1 and a list of what did not.
 """
@@ -40,6 +40,7 @@ MOST_OPEN_FDS_AT_REST = 100
 REST_WITHIN_S = 15.0
 BATCHING = {
     "static": {"max_size": 8}, "linger": {"max_size": 8, "max_linger": "20ms"}, "none": {"policy": "none"},
+    "slo": {"policy": "slo", "max_size": 8},
 }  # fmt: skip
 
 
