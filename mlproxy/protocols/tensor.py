@@ -12,7 +12,7 @@ import orjson
 
 from mlproxy.protocols.codec import Text
 from mlproxy.protocols.json_slice import JsonError
-from mlproxy.protocols.tensor_data import ITEM_BYTES, Rows, Style, TensorError, element_ends, has_shape, style_of
+from mlproxy.protocols.tensor_data import ITEM_BYTES, Rows, Style, TensorError, has_shape, row_ends, style_of
 
 #: As many as NumPy's.
 _MOST_DIMENSIONS = 64
@@ -143,7 +143,7 @@ def _binary_data(size: bytes, datatype: str, shape: list[int], sections: Section
         raise TensorError(f"its binary_data_size {size.decode()[:_LONGEST_QUOTED]} is not {needed}")
     section = sections.take(size_bytes)
     if not item_bytes:
-        element_ends(section, elements)
+        row_ends(section, 1, elements)
     return Style.BINARY, section
 
 

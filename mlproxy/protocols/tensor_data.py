@@ -72,24 +72,36 @@ def _structure_of(levels: Sequence[int], most_bytes: int) -> bytes | None:
     return structure
 
 
-def element_ends(section: Text, elements: int) -> list[int]:
-    """Where each element of type BYTES ends, from 0 on. `TensorError` unless they fill ``section`` exactly."""
+def row_ends(section: Text, rows: int, per_row: int) -> list[int]:
+    """Where each row of so many elements of type BYTES ends, from 0 on.
+
+    `TensorError` unless they fill ``section`` exactly.
+    """
     size_bytes, position, ends = len(section), 0, [0]
-    if elements * 4 <= size_bytes:
-        for _ in range(elements):
-            if position + 4 > size_bytes:
-                break
-            position += 4 + _length_at(section, position)[0]
+    if rows * per_row * 4 <= size_bytes:
+        for _ in range(rows):
+            for _ in range(per_row):
+                if position + 4 > size_bytes:
+                    raise _not_elements(size_bytes, rows * per_row)
+                position += 4 + _length_at(section, position)[0]
             ends.append(position)
-    if len(ends) <= elements or position != size_bytes:
-        raise TensorError(f"its {size_bytes} bytes are not {elements} elements, each behind its length")
+    if len(ends) <= rows or position != size_bytes:
+        raise _not_elements(size_bytes, rows * per_row)
     return ends
 
 
-class Rows:
-    """The rows of a tensor: all of them, and any run of them."""
+def _not_elements(size_bytes: int, elements: int) -> TensorError:
+    return TensorError(f"its {size_bytes} bytes are not {elements} elements, each behind its length")
 
-    __slots__ = ("_bounds", "_data", "_elements", "_item_bytes", "_per_row", "_style", "count")
+
+class Rows:
+    """The rows of a tensor: all of them, and any run of them.
+
+    What is kept of a cut is something per row, of which the queue's bound leaves few, and nothing per element: sixteen
+    times the memory of two-digit numbers.
+    """
+
+    __slots__ = ("_bounds", "_cut", "_data", "_item_bytes", "_per_row", "_style", "count")
 
     def __init__(self, style: Style, item_bytes: int, per_row: int, count: int, data: Text) -> None:
         self.count = count
@@ -97,7 +109,7 @@ class Rows:
         self._item_bytes = item_bytes
         self._per_row = per_row
         self._data = data  # the inside of the JSON array, or the binary section
-        self._elements: list[bytes] | None = None
+        self._cut: list[bytes] | None = None
         self._bounds: list[int] | None = None
 
     def __repr__(self) -> str:
@@ -109,18 +121,25 @@ class Rows:
             return self._data
         if self._style is Style.BINARY:
             return self._pick_binary(first, count)
-        if self._elements is None:
-            self._elements = _elements_of(bytes(self._data))
-        step = 1 if self._style is Style.NESTED else self._per_row
-        return b",".join(self._elements[first * step : (first + count) * step])
+        if not self._data:
+            return b""  # rows of nothing, in one array
+        if self._cut is None:
+            self._cut = self._cut_json()
+        return b",".join(self._cut[first : first + count])
+
+    def _cut_json(self) -> list[bytes]:
+        elements, step = _elements_of(bytes(self._data)), self._per_row
+        if self._style is Style.NESTED or step == 1:
+            return elements
+        return [b",".join(elements[first : first + step]) for first in range(0, len(elements), step)]
 
     def _pick_binary(self, first: int, count: int) -> Text:
         step = self._per_row * self._item_bytes
         if self._item_bytes:
             return self._data[first * step : (first + count) * step]
         if self._bounds is None:
-            self._bounds = element_ends(self._data, self._per_row * self.count)
-        return self._data[self._bounds[first * self._per_row] : self._bounds[(first + count) * self._per_row]]
+            self._bounds = row_ends(self._data, self.count, self._per_row)
+        return self._data[self._bounds[first] : self._bounds[first + count]]
 
 
 def _elements_of(inside: bytes) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -89,6 +90,24 @@ def test_strings_are_cut_between_them_and_never_within(data: list[Any]) -> None:
     for index, element in enumerate(data):
         batch = b"".join(CODEC.join(request.lane_key, [cut.part(index, 1)]).buffers)
         assert json.loads(batch)["inputs"][0]["data"] == [element]
+
+
+@pytest.mark.parametrize("in_binary", [False, True])
+def test_what_is_kept_of_a_cut_request_is_not_much_more_than_the_request(in_binary: bool) -> None:
+    elements = 2**18
+    if in_binary:
+        request = parse(body(binary(4 * elements, shape=[4, elements // 4], datatype="BYTES")), bytes(4 * elements))
+    else:
+        request = parse(body(tensor(shape=[4, elements // 4], data=[17] * elements)))
+    tracemalloc.start()
+    try:
+        rows = CODEC.cut(request.lane_key, request.items)
+        part = rows.part(1, 2)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 2 * len(part) <= len(request.items) + 100
+    assert kept_bytes < 2 * len(request.items)
 
 
 def test_a_tensor_without_elements_is_one() -> None:
