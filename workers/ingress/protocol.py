@@ -45,6 +45,7 @@ class IngressProtocol(IngressConnection):
         self._read_bytes = 0  # of the read that is being parsed
         self._read_ends_request = False  # so that only a part of it, nobody knows which, belongs to the next head
         self._head_bytes = 0  # of earlier reads that belong to the head; then, of trailers
+        self._shared_bytes = 0  # of the read that ended the request before: nobody knows how much of it is this head
         self._barren_bytes = 0  # since the last piece of a body: chunk extensions, trailers
         self._upgrading = False
         self._known_head: head.KnownHead | None = None
@@ -82,7 +83,9 @@ class IngressProtocol(IngressConnection):
 
     def _bound_head(self, read_bytes: int) -> None:
         """A head that goes on is refused at its bound, not at its end."""
-        if not self._read_ends_request:
+        if self._read_ends_request:
+            self._shared_bytes = read_bytes
+        else:
             self._head_bytes += read_bytes
         if self._head_bytes > self._max_header_bytes:
             self._refuse_head()
@@ -115,7 +118,7 @@ class IngressProtocol(IngressConnection):
         self.expect_100_continue = False
         self.in_head = True
         self._known_head = None
-        self._head_bytes = 0
+        self._head_bytes = self._shared_bytes = 0
         self.began_tick = self._door.tick
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -207,7 +210,8 @@ class IngressProtocol(IngressConnection):
 
     def _check_head_size(self) -> None:
         """`HeaderTooLarge`. Counted only when so much was read that it can be: hardly ever."""
-        if self._head_bytes + self._read_bytes > self._max_header_bytes:  # also true of a long read of many requests
+        most_bytes = self._shared_bytes + self._head_bytes + self._read_bytes
+        if most_bytes > self._max_header_bytes:  # also true of a long read of many requests
             size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size_bytes > self._max_header_bytes:
                 raise head.head_too_large(self._max_header_bytes)

@@ -96,6 +96,20 @@ def world() -> Iterator[World]:
     world.close()
 
 
+@pytest.mark.parametrize("in_next_read", [1, 1000])
+def test_a_long_head_is_refused_also_if_it_began_in_the_read_that_ended_the_request_before(
+    world: World, in_next_read: int
+) -> None:
+    connection, transport = world.connect()
+    refused_at_once = HEAD % 2 + b"{}"
+    long = (HEAD % len(BODY)).replace(b"Host", b"X: %b\r\nHost" % (b"x" * 2**15))
+    connection.data_received(refused_at_once + long[:-in_next_read])
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    transport.written = b""
+    connection.data_received(long[-in_next_read:] + BODY)
+    assert transport.written.startswith(b"HTTP/1.1 431 ")
+
+
 def test_line_ends_between_requests_are_no_sign_of_life(world: World) -> None:
     connection, _ = world.connect()
     for world.door.tick in range(1, 5):
