@@ -27,8 +27,6 @@ _BINARY = b"content-type: application/octet-stream\r\ninference-header-content-l
 #: A reply has tensors in binary where callers asked for these, in whatever form they sent their own.
 _ACCEPT = b"accept: application/json, application/octet-stream\r\n"
 _JSON_BYTES = re.compile(rb"(?:^|\n)inference-header-content-length: *(\d{1,12})\r\n")
-#: More than any model has; each takes several µs of a loop that others wait for.
-_MOST_TENSORS = 1024
 _LONGEST_TIMEOUT_US = 10**15  # 31 years; an instant must fit into a record
 
 _integer = msgspec.json.Decoder(int).decode
@@ -171,8 +169,6 @@ def _are_alike(values: Sequence[object]) -> bool:
 
 
 def _tensors(body: Body, key: str, sections: Sections) -> list[Tensor]:
-    if len(body.tensors) > _MOST_TENSORS:
-        raise TensorError(f"{len(body.tensors)} tensors in `{key}` are more than {_MOST_TENSORS}")
     tensors = [read_tensor(fields, sections) for fields in body.tensors]
     if not tensors:
         raise TensorError(f"`{key}` is empty")

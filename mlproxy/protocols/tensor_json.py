@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from mlproxy.protocols.json_slice import WHITESPACE, check_utf8, split_elements, split_members
+from mlproxy.protocols.json_slice import MOST_MEMBERS, WHITESPACE, check_utf8, split_elements, split_members
 from mlproxy.protocols.tensor import Fields, refuse_shared_memory
 from mlproxy.protocols.tensor_data import TensorError
 
 _NONE = msgspec.Raw()
 _NULL = b"null"
-#: More than anybody says; each is walked over in a loop that others wait for.
-_MOST_MEMBERS = 1024
+#: More than any model has; each takes several µs of a loop that others wait for.
+_MOST_TENSORS = 1024
 
 
 class Body(NamedTuple):
@@ -72,6 +72,8 @@ def _read_plain(text: bytes, key: str) -> Body | None:
         decoded = _decode[key](text)
     except (msgspec.DecodeError, RecursionError):
         return None
+    if len(getattr(decoded, key)) > _MOST_TENSORS:
+        return None
     colons = text.count(b":") - 1
     members = {}
     for name in _OTHERS[key]:
@@ -97,7 +99,14 @@ def _read_any(text: bytes, key: str) -> Body:
     array = members.pop(key, b"")
     if not array.startswith(b"["):
         raise TensorError(f"`{key}` is missing, or not an array of tensors")
-    return Body([_fields_of(element) for element in split_elements(array)], members)
+    return Body([_fields_of(element) for element in _split_tensors(array, key)], members)
+
+
+def _split_tensors(array: bytes, key: str) -> list[bytes]:
+    elements = split_elements(array)
+    if len(elements) > _MOST_TENSORS:
+        raise TensorError(f"{len(elements)} tensors in `{key}` are more than {_MOST_TENSORS}")
+    return elements
 
 
 def _fields_of(text: bytes) -> Fields:
@@ -118,7 +127,7 @@ def check_requested(outputs: bytes) -> None:
     """What a request says of the outputs that it wants. `TensorError` or `JsonError` for what cannot be passed on."""
     if not outputs.startswith(b"["):
         raise TensorError("`outputs` must be an array")
-    for element in split_elements(outputs):
+    for element in _split_tensors(outputs, "outputs"):
         if not element.startswith(b"{"):
             raise TensorError("each of `outputs` must be a JSON object")
         refuse_shared_memory(split_object(_split(element).get("parameters", _NULL)))
@@ -137,15 +146,12 @@ def split_object(text: bytes) -> dict[str, bytes]:
         if not text.startswith(b"{"):
             raise TensorError("`parameters` must be a JSON object") from None
     else:
-        if len(members) == text.count(b":") <= _MOST_MEMBERS:
+        if len(members) == text.count(b":") <= MOST_MEMBERS:
             return {name: raw for name, value in members.items() if (raw := bytes(value)) != _NULL}
     return _split(text)
 
 
 def _split(text: bytes) -> dict[str, bytes]:
     """The members of any object that are not null."""
-    spans = split_members(text)
-    if len(spans) > _MOST_MEMBERS:
-        raise TensorError(f"{len(spans)} members in one object are more than {_MOST_MEMBERS}")
-    found = {name: text[span.start : span.end] for name, span in spans.items()}
+    found = {name: text[span.start : span.end] for name, span in split_members(text).items()}
     return {name: value for name, value in found.items() if value != _NULL}

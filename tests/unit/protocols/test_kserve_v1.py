@@ -119,6 +119,7 @@ def test_the_items_of_a_request_are_cut_one_by_one() -> None:
         (b'{"instances":[1],"instances":[2]}', "a key stands twice"),
         (b'{"instances":[1],"inst\\u0061nces":[2]}', "a key stands twice"),
         (b'{"instances":[1],"a":1,"a":2}', "a key stands twice"),
+        (b'{"instances":[1],%b}' % b",".join(b'"%d":1' % number for number in range(1024)), "1025 members"),
     ],
 )
 def test_what_is_no_request_is_refused_with_a_sentence_that_helps(body: bytes, detail: str) -> None:

@@ -213,6 +213,8 @@ def test_a_version_travels_with_the_batch() -> None:
         (body(outputs={"name": "y"}), "`outputs` must be an array"),
         (body(outputs=["y"]), "each of `outputs`"),
         (body(*[tensor(name=str(number)) for number in range(1025)]), "1025 tensors in `inputs` are more than 1024"),
+        (body(outputs=[{"name": str(number)} for number in range(1025)]), "1025 tensors in `outputs` are more"),
+        (body(**{str(number): number for number in range(1024)}), "1025 members in one object"),
         (body(parameters={str(number): number for number in range(1025)}), "1025 members in one object"),
         (b'{"inputs":[],"inputs":[]}', "twice"),
         (body()[:-1] + b',"id":"a","id":"b"}', "twice"),
