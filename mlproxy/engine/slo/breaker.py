@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from mlproxy.engine.events import Failure
+from mlproxy.engine.failure import GATEWAY_STATUSES
 from mlproxy.units import NS_PER_S
 
 FAILURES_TO_PROBE, PROBE_EVERY_NS = 5, NS_PER_S
 
 
 class Breaker:
-    """Counts failures that say nothing about the instances: nobody there, no answer, an error of the server's own."""
+    """Counts failures that say nothing about the instances: nobody there, no answer, or a gateway's only.
+
+    An answer of the server's own shows that it is there, whatever it says: of a 500 or of a broken contract one request
+    may be the cause, and its caller, asking again and again, would slow down everybody.
+    """
 
     def __init__(self) -> None:
         self._failures = 0
@@ -30,8 +35,12 @@ class Breaker:
 
     def observe(self, failure: Failure | None, now_ns: int) -> None:
         """A call ended."""
-        if failure is None or (failure.kind == "status" and failure.status < 500):
+        if failure is None or _has_answered(failure):
             self._failures = 0
         else:
             self._failures += 1
             self._failed_ns = now_ns
+
+
+def _has_answered(failure: Failure) -> bool:
+    return failure.kind == "contract" or (failure.kind == "status" and failure.status not in GATEWAY_STATUSES)

@@ -19,7 +19,7 @@ def broken(failure: Failure, times: int = FAILURES_TO_PROBE) -> Breaker:
 
 @pytest.mark.parametrize(
     "failure",
-    [REFUSED, Failure("reset", ""), Failure("timeout", ""), Failure("status", "", 503), Failure("contract", "")],
+    [REFUSED, Failure("reset", ""), Failure("timeout", ""), Failure("status", "", 503)],
 )
 def test_five_failures_in_a_row_make_it_probe_once_a_second(failure: Failure) -> None:
     assert not broken(failure, FAILURES_TO_PROBE - 1).probing
@@ -36,9 +36,14 @@ def test_each_failed_probe_puts_the_next_one_off_and_one_success_ends_it() -> No
     assert not breaker.probing
 
 
-def test_a_status_about_the_request_shows_that_the_backend_is_there() -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [Failure("status", "", 400), Failure("status", "", 500), Failure("status", "", 501), Failure("contract", "")],
+)
+def test_an_answer_of_which_one_request_may_be_the_cause_shows_that_the_backend_is_there(failure: Failure) -> None:
+    assert not broken(failure).probing
     breaker = broken(REFUSED, FAILURES_TO_PROBE - 1)
-    breaker.observe(Failure("status", "", 400), 5)
+    breaker.observe(failure, 5)
     breaker.observe(REFUSED, 6)
     assert not breaker.probing
 
