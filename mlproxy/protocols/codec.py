@@ -16,8 +16,10 @@ Text: TypeAlias = bytes | memoryview
 #: tuple: made per request.)
 Answer: TypeAlias = tuple[bytes, bytes]
 
+#: What every body in JSON says about itself.
+JSON_TYPE = b"content-type: application/json\r\n"
 #: What a batch in JSON says about its body.
-JSON_HEADERS = b"content-type: application/json\r\naccept: application/json\r\n"
+JSON_HEADERS = JSON_TYPE + b"accept: application/json\r\n"
 
 
 class ParsedRequest(msgspec.Struct, frozen=True):

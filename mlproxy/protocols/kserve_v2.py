@@ -15,14 +15,13 @@ from functools import lru_cache
 import msgspec
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text
+from mlproxy.protocols.codec import JSON_TYPE, Answer, BatchBody, ParsedRequest, Text
 from mlproxy.protocols.json_slice import JsonError
 from mlproxy.protocols.tensor import Form, Sections, Tensor, join_members, read_tensor, with_commas
 from mlproxy.protocols.tensor_data import Rows, Style, TensorError
 from mlproxy.protocols.tensor_json import Body, check_requested, read_body, split_object
 from mlproxy.units import NS_PER_US
 
-_JSON = b"content-type: application/json\r\n"
 _BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
 #: A reply has tensors in binary where callers asked for these, in whatever form they sent their own.
 _ACCEPT = b"accept: application/json, application/octet-stream\r\n"
@@ -105,14 +104,14 @@ class KServeV2:
         if identity and not identity.startswith(b'"'):
             raise BadRequest("`id` must be a string")
         tensors = _tensors(body, "inputs", sections)
-        if len({tensor.count for tensor in tensors}) > 1:
-            counts = [tensor.count for tensor in tensors]
+        counts = {tensor.count for tensor in tensors}
+        if len(counts) > 1:
             what = f"{min(counts)} and {max(counts)}"
             raise BadRequest(f"all inputs must have the same first dimension, which is what is batched, not {what}")
         check_requested(members.get("outputs", b"[]"))
         timeout_ns = _take_own_parameters(members)
         lane = _Lane(self._version, tuple([tensor.form for tensor in tensors]), with_commas(members))
-        count = tensors[0].count
+        count = counts.pop()
         items = _frame(count, [tensor.data for tensor in tensors])
         return ParsedRequest(items, count, _encode(lane), identity, timeout_ns)
 
@@ -125,7 +124,7 @@ class KServeV2:
             for column, piece in zip(columns, data, strict=True):
                 column.append(piece)
         text, behind = _write(b"{%b" % lane.rest, b"inputs", total, lane.forms, columns)
-        headers = _BINARY % _size_bytes(text) if behind else _JSON
+        headers = _BINARY % _size_bytes(text) if behind else JSON_TYPE
         return BatchBody(headers + _ACCEPT, text + behind, lane.version)
 
     def cut(self, lane_key: bytes, items: Text) -> CutTensors:

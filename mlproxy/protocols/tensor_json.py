@@ -114,9 +114,9 @@ def _fields_of(text: bytes) -> Fields:
         raise TensorError("a tensor must be a JSON object")
     members = _split(text)
     try:
-        name = _string(members.pop("name", b"null"))
-        datatype = _string(members.pop("datatype", b"null"))
-        shape = _integers(members.pop("shape", b"null"))
+        name = _string(members.pop("name", _NULL))
+        datatype = _string(members.pop("datatype", _NULL))
+        shape = _integers(members.pop("shape", _NULL))
     except msgspec.DecodeError:
         raise TensorError("a tensor needs a `name` and a `datatype`, strings, and a `shape`, integers") from None
     data, parameters = members.pop("data", b""), split_object(members.pop("parameters", b"{}"))

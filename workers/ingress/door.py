@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mlproxy.config import Configuration
 from mlproxy.errors import Draining, Overloaded, ProxyError
 from mlproxy.observe import IngressMetrics, MetricPage, access_line
+from mlproxy.protocols import JSON_TYPE
 from mlproxy.units import NS_PER_S
 from workers.ingress import response
 from workers.ingress.batcher_client import BatcherClient
@@ -140,7 +141,7 @@ class Door:
 
         ``headers`` are the lines about their bodies; none: these are JSON.
         """
-        frame = response.answer_frame(self.default_headers, headers or response.JSON, batch_size, backend_ns)
+        frame = response.answer_frame(self.default_headers, headers or JSON_TYPE, batch_size, backend_ns)
         now_ns, durations_ns = time.monotonic_ns(), []
         for cycle, body in answers:
             arrived_ns = cycle.arrived_ns

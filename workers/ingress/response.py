@@ -11,7 +11,6 @@ from mlproxy.errors import ProxyError
 _STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONNECTION_CLOSE = b"connection: close\r\n"
 
-JSON = b"content-type: application/json\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 

@@ -9,6 +9,7 @@ import httptools
 import pytest
 
 from mlproxy.errors import BadRequest, MethodNotAllowed, Overloaded, ProxyError, error_from_slug
+from mlproxy.protocols import JSON_TYPE
 from workers.ingress import response
 
 DATE = b"date: Tue, 24 Nov 2026 10:00:00 GMT\r\n"
@@ -43,7 +44,7 @@ class Reading:
 
 
 def answer(body: bytes = b"[1]", queue_ns: int = 0, backend_ns: int = 0, keep_alive: bool = True) -> Reading:
-    frame = response.answer_frame(DATE, response.JSON, 32, backend_ns)
+    frame = response.answer_frame(DATE, JSON_TYPE, 32, backend_ns)
     return Reading(response.answer(frame, b"id-7", body, queue_ns, keep_alive))
 
 
@@ -176,7 +177,7 @@ def test_the_go_ahead_is_an_interim_response() -> None:
 
 
 def test_responses_that_follow_each_other_on_a_connection_are_told_apart() -> None:
-    data = response.answer(response.answer_frame(DATE, response.JSON, 1, 0), b"a", b"[1]", 0, True) + response.error(
+    data = response.answer(response.answer_frame(DATE, JSON_TYPE, 1, 0), b"a", b"[1]", 0, True) + response.error(
         DATE, b"b", BadRequest("no"), problem_json=False, keep_alive=True
     )
     assert Reading(response.CONTINUE + data[: data.index(b"[1]") + 3]).body == b"[1]"
