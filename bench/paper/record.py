@@ -60,18 +60,12 @@ def read(path: Path) -> tuple[dict[str, Any], Readings]:
     return document, Readings(Reading(**one) for one in document["readings"])
 
 
-def rendered(path: Path) -> tuple[str, str]:
-    """(docs/results.md, bench/results/paper.md) of what was written to ``path``."""
-    document, readings = read(path)
-    return page(document, readings), readme_table(document, readings)
-
-
 def publish(path: Path, root: Path = PROJECT) -> None:
     """Write the page and the picture of all cases, and the table into the README."""
-    results, table = rendered(path)
-    draw_pods_and_misses(read(path)[1], _pictures(root) / "pods-and-misses.png")
-    (root / "docs" / "results.md").write_text(results, encoding="utf-8")
-    quote(TABLE, table, root)
+    document, readings = read(path)
+    draw_pods_and_misses(readings, _pictures(root) / "pods-and-misses.png")
+    (root / "docs" / "results.md").write_text(page(document, readings), encoding="utf-8")
+    quote(TABLE, readme_table(document, readings), root)
 
 
 def publish_courses(courses: Mapping[str, Series], slo_ms: float, title: str, root: Path = PROJECT) -> None:

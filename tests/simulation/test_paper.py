@@ -10,6 +10,7 @@ import pytest
 from bench.paper import record
 from bench.paper.comparison import Part, Plan, courses
 from bench.paper.journal import Journal
+from bench.paper.page import page as render_page
 from bench.paper.plan import POLICIES, Case
 from bench.paper.readings import Reading
 from bench.paper.runner import runner_for
@@ -66,7 +67,7 @@ def test_a_comparison_that_is_cut_short_goes_on_where_it_was_and_ends_in_a_page(
     record.publish_courses(courses(case, TRAFFIC["mmpp"].first(420), ("none",), processes=1), 500, "toxic", tmp_path)
     record.publish(written, tmp_path)
     page = (tmp_path / "docs" / "results.md").read_text()
-    assert page == record.rendered(written)[0]
+    assert page == render_page(*record.read(written))
     assert page.count("| mmpp | `slo` |") == 2
     claim = re.search(r"92 % fewer pods\*\* than `none`, `slo` at ×1: (.*)", page)
     assert claim is not None

@@ -72,6 +72,7 @@ def test_page_and_table_are_those_of_the_newest_results() -> None:
     newest = record.newest()
     if newest is None:
         pytest.skip("make paper has not been run")
-    results, table = record.rendered(newest)
+    document, readings = record.read(newest)
+    results, table = page(document, readings), readme_table(document, readings)
     assert results == record.PAGE.read_text()
     assert table == (RESULTS / "paper.md").read_text()
