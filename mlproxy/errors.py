@@ -39,9 +39,13 @@ class EndpointNotFound(ProxyError):
 
 
 class MethodNotAllowed(ProxyError):
-    """A predict route takes POST only."""
+    """The path is served, but not with this method; ``allow`` names those it takes."""
 
     status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+    def __init__(self, detail: str, *, allow: str = "POST", retry_after_s: int | None = None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.allow = allow
 
 
 class RequestTimeout(ProxyError):

@@ -19,6 +19,9 @@ CASES = {
     "static, 50/s, linger 100 ms": ("static", "toxic", 50.0, "100ms"),
     "static, 500/s, no linger": ("static", "toxic", 500.0, "0s"),
     "static, 2000/s, linger 20 ms": ("static", "iris", 2000.0, "20ms"),
+    "slo, 50/s": ("slo", "toxic", 50.0, ""),
+    "slo, 500/s": ("slo", "toxic", 500.0, ""),
+    "slo, 2000/s": ("slo", "iris", 2000.0, ""),
 }
 
 

@@ -4,6 +4,7 @@
 from mlproxy.config.conflicts import advice
 from mlproxy.config.load import load_configuration
 from mlproxy.config.schema import (
+    HEALTH_PATHS,
     Admin,
     Aimd,
     Backend,
@@ -20,6 +21,7 @@ from mlproxy.config.schema import (
 )
 
 __all__ = [
+    "HEALTH_PATHS",
     "Admin",
     "Aimd",
     "Backend",

@@ -30,6 +30,8 @@ _PATHS = {
     "kserve-v2": ("/v2/models/{name}/infer", "/v2/models/{name}", "/v2/models/{name}/infer"),
     "json-list": ("/{name}/predict", "/{name}", "/predict"),
 }
+#: The proxy's own paths on the data port.
+HEALTH_PATHS = ("/healthz", "/readyz")
 #: The end of a path in which a version of the model can be named before it.
 _INFER = "/infer"
 
@@ -288,7 +290,7 @@ class Endpoint(Section):
     @field_validator("route")
     @classmethod
     def _check_route(cls, route: str | None) -> str | None:
-        if route in ("/healthz", "/readyz"):
+        if route in HEALTH_PATHS:
             raise ValueError(f"{route} is the proxy's own health route")
         return route
 

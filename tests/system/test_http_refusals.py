@@ -26,6 +26,13 @@ def test_a_predict_route_takes_post_only(proxy: Proxy, backend: Backend, method:
     assert len(backend.requests) == 1
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_is_only_read(proxy: Proxy, path: str) -> None:
+    response = ask(proxy.url, request("DELETE", path))
+    assert_error(response, 405, "method-not-allowed")
+    assert response.header("allow") == "GET, HEAD"
+
+
 @pytest.mark.parametrize(
     "target",
     ["/", "/nowhere", "/v1/models", "/v1/models/iris2", "/v1/models/other:predict", "/v1/models/irisx:predict"],

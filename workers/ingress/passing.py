@@ -17,6 +17,7 @@ import anyio
 import httpx
 
 from mlproxy.backend import tls_context
+from mlproxy.config import HEALTH_PATHS
 from mlproxy.errors import (
     BackendTimeout,
     BackendUnavailable,
@@ -135,6 +136,8 @@ class PassThrough:
         target, path = scope["raw_path"], scope["path"]
         if self._door.routes.predict(target) is not None:
             raise MethodNotAllowed(f"{path} takes POST, not {scope['method']}")
+        if path in HEALTH_PATHS:
+            raise MethodNotAllowed(f"{path} takes GET, not {scope['method']}", allow="GET, HEAD")
         if not {".", ".."}.isdisjoint(re.split(r"[/\\]", path)):  # decoded: it must not lead out of the prefix
             raise BadRequest("the path must not have . or .. as a segment")
         route = self._door.routes.passing(path)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import orjson
 
-from mlproxy.errors import ProxyError
+from mlproxy.errors import MethodNotAllowed, ProxyError
 
 _STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONNECTION_CLOSE = b"connection: close\r\n"
@@ -59,8 +59,8 @@ def error_headers(error: ProxyError, request_id: str, *, problem_json: bool) -> 
     }
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    if error.status == 405:
-        headers["allow"] = "POST"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allow
     return headers
 
 
