@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlproxy.config.conflicts import Conflicting, conflicts
+from mlproxy.config.header_names import LaneHeaderName
 from mlproxy.config.values import (
     NO_LIMIT,
     DurationNs,
@@ -235,7 +236,19 @@ class Batching(Section):
         description="What policy slo saves: pods, or the time in which they are busy (request-based billing), at the "
         "price of latency.",
     )  # fmt: skip
+    lane_headers: tuple[LaneHeaderName, ...] = Field(
+        (), examples=["[authorization, x-tenant]"],
+        description="Request headers that go to the backend with the batch: only requests in which they are the same, "
+        "or absent alike, share one. No other header of a caller is forwarded with a batch.",
+    )  # fmt: skip
     aimd: Aimd = Aimd()
+
+    @field_validator("lane_headers")
+    @classmethod
+    def _check_lane_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"{', '.join(twice)}: the same header stands twice")
+        return names
 
 
 class Endpoint(Section):

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from mlproxy.config import Configuration
 from mlproxy.errors import Draining, Overloaded, ProxyError
 from mlproxy.observe import IngressMetrics, MetricPage, access_line
@@ -86,6 +88,8 @@ class Door:
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
         parsed = cycle.route.codec.parse_request(text, start, cycle.json_bytes)
+        if cycle.lane_headers:
+            parsed = replace(parsed, lane_key=cycle.lane_headers + parsed.lane_key)
         if parsed.timeout_ns and not cycle.budget_stated:
             cycle.deadline_ns = cycle.arrived_ns + parsed.timeout_ns
         try:

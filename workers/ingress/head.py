@@ -122,6 +122,7 @@ class KnownHead(NamedTuple):
     request_bytes: int
     route: Route
     json_bytes: int
+    lane_headers: bytes
 
     def begins(self, data: bytes) -> bool:
         """Whether ``data`` is exactly one whole request with this head."""
@@ -139,7 +140,7 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     end = data.find(b"\r\n\r\n")
     if not cycle.plain_head or not cycle.keep_alive or end < 0 or end + 4 != size_bytes:
         return None
-    return KnownHead(data[:size_bytes], len(data), cycle.route, cycle.json_bytes)
+    return KnownHead(data[:size_bytes], len(data), cycle.route, cycle.json_bytes, cycle.lane_headers)
 
 
 def without_upgrade(start: bytes, headers: Sequence[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
