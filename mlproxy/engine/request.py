@@ -150,6 +150,16 @@ class Batch(msgspec.Struct, eq=False):
         """Its members have never been with the backend."""
         return not self.attempt and not self.isolating
 
+    @property
+    def last_deadline_ns(self) -> int:
+        """When the last of its members gives up; 0: one of them waits for as long as it takes."""
+        last_ns = 0
+        for member in self.members:
+            if not member.deadline_ns:
+                return 0
+            last_ns = max(last_ns, member.deadline_ns)
+        return last_ns
+
     def enter_flight(self, now_ns: int) -> None:
         """It leaves, with the members that still wait for an answer."""
         self.dispatched_ns = now_ns

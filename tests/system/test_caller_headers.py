@@ -14,13 +14,14 @@ from tests.system.raw_http import WITHIN_S, Caller, Response, request
 
 #: All that a batch says to a backend by itself.
 OWN = {"host", "content-type", "accept", "user-agent", "content-length"}
+TIMEOUT_MS = 5000
 LANE_HEADERS = ["Authorization", "x-tenant"]
 
 
 @pytest.fixture(scope="module")
 def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
     """One slot each, so that a held call makes all others queue."""
-    backend = {"urls": [shared_backend.url], "scaling": {"slots": 1}}
+    backend = {"urls": [shared_backend.url], "timeout": f"{TIMEOUT_MS}ms", "scaling": {"slots": 1}}
     static = {"policy": "static", "max_size": 8}
     return start_proxy({
         "endpoints": [
@@ -114,3 +115,24 @@ def test_a_connection_that_changes_its_tenant_is_not_taken_for_the_one_before(te
         for tenant in said:
             assert caller.call(predict(tenants, b"1", f"X-Tenant: {tenant}")).status == 200
     assert [call.header("x-tenant") for call in tenants.backend.predictions] == said
+
+
+# --- the time that is left ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budgets_ms", "least", "most"),
+    [([2000, 4999], 2000, 4998), ([100_000, 3000], TIMEOUT_MS, TIMEOUT_MS), ([3000, 0], None, None)],
+    ids=["as long as the most patient waits", "at most as long as the proxy waits", "one has no deadline"],
+)
+def test_the_backend_is_told_how_long_somebody_waits_for_it(
+    plain: Endpoint, budgets_ms: list[int], least: int | None, most: int | None
+) -> None:
+    requests = [predict(plain, b"1", f"X-Request-Timeout-Ms: {budget_ms}") for budget_ms in budgets_ms]
+    assert [answer.status for answer in ask_together(plain, *requests)] == [200] * len(budgets_ms)
+    [call] = plain.backend.predictions
+    told = call.header("x-request-timeout-ms")
+    if least is None or most is None:
+        assert told is None
+    else:
+        assert least <= int(told or 0) <= most

@@ -184,7 +184,11 @@ class EndpointRuntime:
             return
         path = self._versioned_path(version).encode() if version else self._path
         self._calls[batch] = self._balancer.send(
-            path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
+            path,
+            headers + self._budget_line(batch) + _USER_AGENT,
+            buffers,
+            self._timeout_ns,
+            partial(self._backend_done, batch),
         )
         self._metrics.dispatched(batch.reason, batch.instances)
         if batch.first_call:
@@ -192,6 +196,14 @@ class EndpointRuntime:
             self._metrics.waited([dispatched_ns - member.arrived_ns for member in batch.members])
         elif batch.attempt:
             self._metrics.retried(batch.cause)
+
+    def _budget_line(self, batch: Batch) -> bytes:
+        """What time there is for this call, where nobody in it would wait for as long as the backend may take."""
+        deadline_ns = batch.last_deadline_ns
+        if not deadline_ns:
+            return b""
+        left_ns = min(deadline_ns - batch.dispatched_ns, self._timeout_ns)
+        return b"x-request-timeout-ms: %d\r\n" % max(1, left_ns // NS_PER_MS)  # 0 would mean none
 
     def _part_items(self, part: Part) -> Text:
         """The items of a part. The first part cuts the request; the others find it cut."""
