@@ -45,6 +45,7 @@ class Request(msgspec.Struct, eq=False):
     deadline_ns: int = 0  #: absolute; 0: the caller set none
     state: State = State.QUEUED
     parts: list[Part] | None = None  #: set when the request was split over batches
+    priority: int = 0  #: 1 is the most urgent, larger numbers less so; 0: as usual
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}: {self.count} instances, {self.state.name.lower()}>"
@@ -102,6 +103,11 @@ class Part(msgspec.Struct, eq=False):
     def deadline_ns(self) -> int:
         """The caller's, for the whole request; 0: none."""
         return self.owner.deadline_ns
+
+    @property
+    def priority(self) -> int:
+        """The caller's, for the whole request."""
+        return self.owner.priority
 
     def rejoin(self, piece: Piece) -> list[Piece]:
         """Keep this part's piece of the answer. Once it is the last, the request is done: all pieces, in order."""

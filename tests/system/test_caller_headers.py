@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 from bench.processes import Proxy, wait_until
 from tests.system.backends import Backend
 from tests.system.conftest import StartProxy
-from tests.system.endpoint import Endpoint
-from tests.system.raw_http import WITHIN_S, Caller, Response, request
+from tests.system.endpoint import Endpoint, assert_error
+from tests.system.raw_http import WITHIN_S, Caller, Response, ask, request
+from tests.system.tensors import answer_of, batch_of, infer, serve
 
 #: All that a batch says to a backend by itself.
 OWN = {"host", "content-type", "accept", "user-agent", "content-length"}
@@ -26,6 +28,7 @@ def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
     return start_proxy({
         "endpoints": [
             {"name": "plain", "backend": backend, "batching": static},
+            {"name": "tensors", "protocol": "kserve-v2", "backend": backend, "batching": static},
             {"name": "tenants", "backend": backend, "batching": {**static, "lane_headers": LANE_HEADERS}},
         ],
     })  # fmt: skip
@@ -46,12 +49,12 @@ def predict(endpoint: Endpoint, instance: bytes, *headers: str) -> bytes:
     return request("POST", f"/v1/models/{endpoint.name}:predict", ("Content-Type: application/json", *headers), body)
 
 
-def ask_together(endpoint: Endpoint, *requests: bytes) -> list[Response]:
+def ask_together(endpoint: Endpoint, *requests: bytes, first: bytes = b"") -> list[Response]:
     """The answers to requests that were all waiting when the slot became free."""
     backend = endpoint.backend
     with backend.held() as gate, ExitStack() as stack:
         callers = [stack.enter_context(Caller(endpoint.proxy.url)) for _ in range(len(requests) + 1)]
-        callers[0].send(predict(endpoint, b'"occupies the slot"'))
+        callers[0].send(first or predict(endpoint, b'"occupies the slot"'))
         assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
         for caller, data in zip(callers[1:], requests, strict=True):
             caller.send(data)
@@ -115,6 +118,42 @@ def test_a_connection_that_changes_its_tenant_is_not_taken_for_the_one_before(te
         for tenant in said:
             assert caller.call(predict(tenants, b"1", f"X-Tenant: {tenant}")).status == 200
     assert [call.header("x-tenant") for call in tenants.backend.predictions] == said
+
+
+# --- priority -------------------------------------------------------------------------------------------------------
+
+
+def test_who_has_a_priority_stands_before_who_came_earlier(plain: Endpoint) -> None:
+    said = [(), (), ("X-MLProxy-Priority: 2",), ("x-mlproxy-priority: 1",), ("X-MLProxy-Priority: 0",)]
+    answers = ask_together(plain, *[predict(plain, b"%d" % n, *headers) for n, headers in enumerate(said)])
+    assert [answer.body for answer in answers] == [b'{"predictions": [%d]}' % n for n in range(len(said))]
+    [call] = plain.backend.predictions
+    assert call.instances[:2] == [b"3", b"2"]
+    assert sorted(call.instances[2:]) == [b"0", b"1", b"4"]
+    assert "x-mlproxy-priority" not in names(call)
+
+
+def test_the_priority_in_a_body_counts_where_no_header_states_one(proxy: Proxy, backend: Backend) -> None:
+    backend.script = serve
+    endpoint = Endpoint("tensors", proxy, backend)
+    said: list[tuple[int | None, tuple[str, ...]]] = [
+        (None, ()), (1, ("X-MLProxy-Priority: 0",)), (2, ()), (255, ("X-MLProxy-Priority: 1",)),
+    ]  # fmt: skip
+    requests = [
+        infer({"x": np.array([n])}, path="/v2/models/tensors/infer", headers=headers, parameters={"priority": priority})
+        for n, (priority, headers) in enumerate(said)
+    ]
+    answers = ask_together(endpoint, *requests, first=infer({"x": np.array([9])}, path="/v2/models/tensors/infer"))
+    assert [answer_of(answer).tensors["x_out"].tolist() for answer in answers] == [[2 * n] for n in range(len(said))]
+    [call] = backend.predictions
+    assert batch_of(call).tensors["x"].tolist()[:2] == [3, 2]
+    assert "parameters" not in batch_of(call).document
+
+
+def test_a_bad_priority_is_refused_with_what_would_do(plain: Endpoint) -> None:
+    response = ask(plain.proxy.url, predict(plain, b"1", "X-MLProxy-Priority: high"))
+    assert_error(response, 400, "bad-request")
+    assert "1 is the most urgent" in response.json()["error"]
 
 
 # --- the time that is left ------------------------------------------------------------------------------------------

@@ -92,6 +92,8 @@ class Door:
             parsed = replace(parsed, lane_key=cycle.lane_headers + parsed.lane_key)
         if parsed.timeout_ns and not cycle.budget_stated:
             cycle.deadline_ns = cycle.arrived_ns + parsed.timeout_ns
+        if parsed.priority and not cycle.priority_stated:
+            cycle.priority = parsed.priority
         try:
             self.client.admit(cycle, parsed, len(text) - start)
         except Overloaded:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
+from mlproxy.protocols import LEAST_PRIORITY
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ _GRPC_UNIT_NS = {
 _LONGEST_BUDGET_NS = 100 * 365 * 24 * 3600 * NS_PER_S  # an instant must fit into a record's 63 bits
 _GRPC_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _BYTES = re.compile(rb"[1-9]\d{0,11}")
+_PRIORITY = re.compile(rb"\d{1,20}")
 _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
 #: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
 _READ = frozenset({
     b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"x-request-id", b"expect",
-    b"accept", b"inference-header-content-length", *_BUDGET_HEADERS,
+    b"accept", b"inference-header-content-length", b"x-mlproxy-priority", *_BUDGET_HEADERS,
 })  # fmt: skip
 
 
@@ -83,6 +85,9 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
     if found.get(b"content-encoding", b"identity").lower() != b"identity":
         encoding = found[b"content-encoding"].decode("latin-1")
         raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
+    if b"x-mlproxy-priority" in found:
+        cycle.priority = _priority(found[b"x-mlproxy-priority"])
+        cycle.priority_stated = True
     for name in _BUDGET_HEADERS:
         if name in found:
             budget_ns = _budget_ns(name, found[name])
@@ -165,6 +170,13 @@ def _check_type(content_type: bytes) -> None:
     essence = content_type.partition(b";")[0].strip().lower()
     if essence not in _JSON_TYPES and not (essence.startswith(b"application/") and essence.endswith(b"+json")):
         raise UnsupportedMediaType(f"content type {essence.decode('latin-1')!r} is not JSON; send application/json")
+
+
+def _priority(value: bytes) -> int:
+    if _PRIORITY.fullmatch(value) is None:
+        text = value.decode("latin-1")
+        raise BadRequest(f"x-mlproxy-priority: {text!r} is not a whole number: 1 is the most urgent, 0 as usual")
+    return min(int(value), LEAST_PRIORITY)
 
 
 def _budget_ns(name: bytes, value: bytes) -> int:

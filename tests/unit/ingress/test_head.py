@@ -128,6 +128,25 @@ def test_a_budget_of_none_is_stated_all_the_same(value: bytes | None, stated: bo
     assert read(*headers).budget_stated is stated
 
 
+# --- priority ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "priority"), [(b"0", 0), (b"1", 1), (b"255", 255), (b"256", 255), (b"9" * 20, 255), (b"007", 7)]
+)
+def test_a_priority_fits_into_a_byte_and_that_there_is_none_is_stated_too(value: bytes, priority: int) -> None:
+    cycle = read((b"x-mlproxy-priority", value), (b"content-length", b"7"))
+    assert (cycle.priority, cycle.priority_stated) == (priority, True)
+    assert not cycle.plain_head, "the next request may have another"
+    assert not read((b"content-length", b"7")).priority_stated
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"1.0", b"high", b"1, 2", b"\xb2", b"9" * 21])
+def test_a_priority_that_is_no_number_is_refused_with_what_would_do(value: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"x-mlproxy-priority: .* 1 is the most urgent"):
+        read((b"x-mlproxy-priority", value))
+
+
 # --- body type, encoding, size -----------------------------------------------------------------------------------
 
 
