@@ -75,7 +75,9 @@ class Admin(Section):
 class Limits(Section):
     """Bounds on what callers may send and what may wait."""
 
-    body_bytes: SizeBytes = Field(16 * 2**20, alias="body", description="Largest request body; beyond it 413.")
+    body_bytes: SizeBytes = Field(
+        16 * 2**20, alias="body", description="Largest request body, also once it is inflated; beyond it 413."
+    )
     header_bytes: SizeBytes = Field(32 * 2**10, alias="header", description="Largest request head; beyond it 431.")
     queue_instances: Annotated[int, Field(strict=True, ge=1)] = Field(
         10_000, description="Instances that may wait, over all endpoints; beyond it 503 with Retry-After."

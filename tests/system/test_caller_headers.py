@@ -15,7 +15,7 @@ from tests.system.raw_http import WITHIN_S, Caller, Response, ask, request
 from tests.system.tensors import answer_of, batch_of, infer, serve
 
 #: All that a batch says to a backend by itself.
-OWN = {"host", "content-type", "accept", "user-agent", "content-length"}
+OWN = {"host", "content-type", "accept", "accept-encoding", "user-agent", "content-length"}
 TIMEOUT_MS = 5000
 LANE_HEADERS = ["Authorization", "x-tenant"]
 

@@ -48,6 +48,7 @@ class PredictCycle(msgspec.Struct, eq=False):
     disconnected: bool = False
     expects_continue: bool = False
     problem_json: bool = False
+    coding: bytes = b""  #: of its body, which is to be inflated before it is read
     lane_headers: bytes = b""  #: what goes in front of its lane key; nothing for an endpoint without such headers
     error: ProxyError | None = None  #: refused already; answered when its turn on the connection comes
     parsed: ParsedRequest | None = None  #: kept until it is answered, to be sent again if the batcher dies

@@ -19,6 +19,7 @@ from mlproxy.protocols import JSON_TYPE
 from mlproxy.units import NS_PER_S
 from workers.ingress import response
 from workers.ingress.batcher_client import BatcherClient
+from workers.ingress.coding import inflate
 from workers.ingress.retained import Retained
 from workers.ingress.routes import RouteTable
 
@@ -87,6 +88,8 @@ class Door:
 
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
+        if cycle.coding:
+            text, start = inflate(cycle.coding, text, self.limits.body_bytes), 0
         parsed = cycle.route.codec.parse_request(text, start, cycle.json_bytes)
         if cycle.lane_headers:
             parsed = replace(parsed, lane_key=cycle.lane_headers + parsed.lane_key)

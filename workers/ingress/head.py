@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
 from mlproxy.protocols import LEAST_PRIORITY
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
+from workers.ingress.coding import known_coding
 
 if TYPE_CHECKING:
     from workers.ingress.cycle import PredictCycle
@@ -65,7 +66,8 @@ def _read_json_bytes(cycle: PredictCycle, found: dict[bytes, bytes], size_bytes:
     value = found.pop(b"inference-header-content-length", None)
     if value is None:
         return
-    if _BYTES.fullmatch(value) is None or 0 < size_bytes < int(value):
+    of_these_bytes = b"content-encoding" not in found  # else of what they will be inflated to
+    if _BYTES.fullmatch(value) is None or (of_these_bytes and 0 < size_bytes < int(value)):
         text = value.decode("latin-1")
         raise BadRequest(f"inference-header-content-length: {text!r} is not the length of JSON that begins the body")
     cycle.json_bytes = int(value)
@@ -82,9 +84,8 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
     if b"transfer-encoding" in found:
         check_transfer_encoding(found[b"transfer-encoding"])
-    if found.get(b"content-encoding", b"identity").lower() != b"identity":
-        encoding = found[b"content-encoding"].decode("latin-1")
-        raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
+    if b"content-encoding" in found:
+        cycle.coding = known_coding(found[b"content-encoding"])
     if b"x-mlproxy-priority" in found:
         cycle.priority = _priority(found[b"x-mlproxy-priority"])
         cycle.priority_stated = True
