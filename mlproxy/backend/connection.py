@@ -25,7 +25,7 @@ MAX_AROUND_PER_BODY_BYTE = 16
 
 #: Without these a caller to whom the backend's own reply is passed on, or a codec, could not understand it.
 KEPT_HEADERS = frozenset({
-    b"content-type", b"content-language", b"location", b"retry-after", b"www-authenticate",
+    b"content-type", b"content-encoding", b"content-language", b"location", b"retry-after", b"www-authenticate",
     b"inference-header-content-length",
 })  # fmt: skip
 

@@ -115,6 +115,8 @@ def _spelt(name: str, value: Any) -> str:
     """``value`` as the file would have it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
+    if isinstance(value, tuple):
+        return json.dumps(value)
     if name.endswith("_ns"):
         return format_duration(value)
     if isinstance(value, float):

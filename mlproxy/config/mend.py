@@ -32,6 +32,8 @@ def placeholder(path: Path) -> Any:
             return [placeholder((*path, 0))]
         case ("endpoints", int(), "backend", "urls", int(index)):
             return f"http://unknown-{index}"
+        case ("endpoints", int(), "batching", "lane_headers", int(index)):
+            return f"x-unknown-{index}"
     return None
 
 

@@ -17,7 +17,7 @@ from mlproxy.config.suggest import closest
 
 #: The design's keys and values that this version does not act on. Accepting them would be a silent no-op.
 _PLANNED_KEYS = {
-    "admin.token", "endpoints[].batching.lane_headers", "endpoints[].batching.verify", "endpoints[].batching.coalesce",
+    "admin.token", "endpoints[].batching.verify", "endpoints[].batching.coalesce",
     "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
 }  # fmt: skip
 _PLANNED_VALUES = {

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mlproxy.config.conflicts import Conflicting, conflicts
+from mlproxy.config.header_names import LaneHeaderName
 from mlproxy.config.values import (
     NO_LIMIT,
     DurationNs,
@@ -76,7 +77,9 @@ class Admin(Section):
 class Limits(Section):
     """Bounds on what callers may send and what may wait."""
 
-    body_bytes: SizeBytes = Field(16 * 2**20, alias="body", description="Largest request body; beyond it 413.")
+    body_bytes: SizeBytes = Field(
+        16 * 2**20, alias="body", description="Largest request body, also once it is inflated; beyond it 413."
+    )
     header_bytes: SizeBytes = Field(32 * 2**10, alias="header", description="Largest request head; beyond it 431.")
     queue_instances: Annotated[int, Field(strict=True, ge=1)] = Field(
         10_000, description="Instances that may wait, over all endpoints; beyond it 503 with Retry-After."
@@ -237,7 +240,19 @@ class Batching(Section):
         description="What policy slo saves: pods, or the time in which they are busy (request-based billing), at the "
         "price of latency.",
     )  # fmt: skip
+    lane_headers: tuple[LaneHeaderName, ...] = Field(
+        (), examples=["[authorization, x-tenant]"],
+        description="Request headers that go to the backend with the batch: only requests in which they are the same, "
+        "or absent alike, share one. No other header of a caller is forwarded with a batch.",
+    )  # fmt: skip
     aimd: Aimd = Aimd()
+
+    @field_validator("lane_headers")
+    @classmethod
+    def _check_lane_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"{', '.join(twice)}: the same header stands twice")
+        return names
 
 
 class Endpoint(Section):

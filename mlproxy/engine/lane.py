@@ -1,7 +1,9 @@
 """A lane: a queue of members that may share a batch, earliest due first. **Pure.**
 
-A member is *due* at its caller's deadline or when the objective's latency is over, whichever comes first: a caller that
-would wait for longer (Envoy announces 15 s for every request) does not loosen the objective.
+A member is *late* after its caller's deadline or when the objective's latency is over, whichever comes first: a caller
+that would wait for longer (Envoy announces 15 s for every request) does not loosen the objective. It is *due* then, or,
+if it has a priority p, when p/(p+1) of the objective's latency is over: so it goes before others, and nobody starves,
+for the instant at which a member is due comes (ADR 5, ADR 8).
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ NEVER_NS = 2**63
 class Lane:
     """Compatible members, taken in the order in which they are due.
 
-    Those without a deadline of their own are due in the order of arrival and stand in a deque; only the others need a
-    heap. A member that left before its turn stays, no longer queued, until it is at the head: leaving is O(1). Members
-    that can no longer be answered in time may be put aside; those are counted and taken apart from the others.
+    Those without a deadline or a priority of their own are due in the order of arrival and stand in a deque; only the
+    others need a heap. A member that left before its turn stays, no longer queued, until it is at the head: leaving is
+    O(1). Members that can no longer be answered in time may be put aside; those are counted and taken apart.
     """
 
     __slots__ = (
         "_in_order", "_late", "_others", "_pushed", "_slo_ns", "instances", "key", "last_arrived_ns", "late_instances",
-        "listed_ns", "sequence",
+        "listed_ns", "sequence", "urgent_until_ns",
     )  # fmt: skip
 
     def __init__(self, key: bytes, slo_ns: int, sequence: int) -> None:
@@ -43,6 +45,7 @@ class Lane:
         self._late: deque[Member] = deque()
         self._pushed = 0  # makes entries comparable without comparing members
         self.last_arrived_ns = 0
+        self.urgent_until_ns = 0  #: when the last member with a priority that came is late
 
     def __repr__(self) -> str:
         return f"<Lane {self.key!r}: {self.instances} instances>"
@@ -55,7 +58,9 @@ class Lane:
             instances += member.count
             arrived_ns, deadline_ns = member.arrived_ns, member.deadline_ns
             due_ns = arrived_ns + slo_ns
-            if 0 < deadline_ns < due_ns or arrived_ns < last_arrived_ns - NEARLY_IN_ORDER_NS:
+            if member.priority:
+                due_ns = self._push_urgent(member)
+            elif 0 < deadline_ns < due_ns or arrived_ns < last_arrived_ns - NEARLY_IN_ORDER_NS:
                 due_ns = self._push(member, min(due_ns, deadline_ns or due_ns))
             else:
                 stand(member)
@@ -66,6 +71,15 @@ class Lane:
         self.instances += instances
         self.last_arrived_ns = last_arrived_ns
         return earliest_due_ns
+
+    def _push_urgent(self, member: Member) -> int:
+        late_from_ns, priority = self._late_from_ns(member), member.priority
+        self.urgent_until_ns = max(self.urgent_until_ns, late_from_ns)
+        return self._push(member, min(member.arrived_ns + self._slo_ns * priority // (priority + 1), late_from_ns))
+
+    def _late_from_ns(self, member: Member) -> int:
+        late_from_ns = member.arrived_ns + self._slo_ns
+        return min(late_from_ns, member.deadline_ns or late_from_ns)
 
     def _push(self, member: Member, due_ns: int) -> int:
         self._pushed += 1
@@ -94,13 +108,24 @@ class Lane:
             self.instances -= member.count
 
     def put_aside(self, is_hopeless: Callable[[Member, int], bool]) -> None:
-        """Put the most urgent members aside for as long as ``is_hopeless`` says so of them and of when they are due."""
-        while (due_ns := self.due_ns) is not None and is_hopeless(member := self._head(due_ns), due_ns):
+        """Put the most urgent members aside as long as ``is_hopeless`` says so of one and of when it is late."""
+        late_from_ns = self._late_from_ns
+        while (due_ns := self.due_ns) is not None and is_hopeless(member := self._head(due_ns), late_from_ns(member)):
             self._pop(due_ns)
-            member.state = State.LATE
-            self.instances -= member.count
-            self.late_instances += member.count
-            self._late.append(member)
+            self._set_aside(member)
+        # Before some of those in order of arrival stand urgent ones that have more time.
+        in_order = self._in_order
+        while self._others and self.due_ns is not None and in_order:
+            if not is_hopeless(member := in_order[0], late_from_ns(member)):
+                break
+            in_order.popleft()
+            self._set_aside(member)
+
+    def _set_aside(self, member: Member) -> None:
+        member.state = State.LATE
+        self.instances -= member.count
+        self.late_instances += member.count
+        self._late.append(member)
 
     @property
     def late_since_ns(self) -> int:

@@ -25,9 +25,10 @@ class LaneTable:
         self._lanes: dict[bytes, Lane] = {}
         self._order: list[tuple[int, int, Lane]] = []
         self._sequence = 0  # makes entries comparable without comparing lanes
-        self._late: dict[Lane, None] = {}  # lanes that had members put aside, in the order they got any
+        self._late: dict[Lane, None] = {}  # lanes that had members put aside, in the order of their turns
         self._full: dict[Lane, None] = {}  # lanes at the size cap, in the order they got there
         self._full_from = full_from
+        self.urgent_until_ns = 0  #: before this, members with a priority may be waiting that can still be in time
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -39,6 +40,8 @@ class LaneTable:
             due_ns = lane.append(of_lane)
             if due_ns < lane.listed_ns:
                 self._place(lane, due_ns)
+            if lane.urgent_until_ns > self.urgent_until_ns:
+                self.urgent_until_ns = lane.urgent_until_ns
             if lane.instances >= self._full_from:
                 self._full[lane] = None
 
@@ -47,7 +50,7 @@ class LaneTable:
         self._lanes[member.lane_key].leave(member, late=late)
 
     def put_aside(self, is_hopeless: Callable[[Member, int], bool]) -> None:
-        """Put members aside, the most urgent first, until one is not hopeless; those behind it have more time."""
+        """Put members aside, the most urgent first, until one is not hopeless; others mostly have more time."""
         for lane in self.in_order():
             before = lane.late_instances
             lane.put_aside(is_hopeless)
@@ -56,7 +59,7 @@ class LaneTable:
             self._late[lane] = None
 
     def late(self) -> Lane | None:
-        """Of the lanes with members that were put aside the one that has had such for longest."""
+        """Of the lanes with members that were put aside the one whose turn it is."""
         while self._late:
             lane = next(iter(self._late))
             if lane.late_instances:
@@ -64,6 +67,11 @@ class LaneTable:
             del self._late[lane]
             self._drop_if_empty(lane)
         return None
+
+    def took_late(self, lane: Lane) -> None:
+        """Some that were put aside were taken from ``lane``: next time others come first, or it might never empty."""
+        if self._late.pop(lane, lane) is None:
+            self._late[lane] = None
 
     def in_order(self) -> Iterator[Lane]:
         """The lanes, most urgent first. To be given up as soon as one of them changes."""

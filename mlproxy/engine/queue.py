@@ -68,6 +68,7 @@ class Queue:
         members = lane.take(size) if size else []
         if late_size:
             members += lane.take_late(late_size, at_least_one=not members)
+            self.lanes.took_late(lane)
         instances = sum([member.count for member in members])
         self._release(instances, sum([member.size_bytes for member in members]))
         return members, instances

@@ -45,6 +45,7 @@ class Request(msgspec.Struct, eq=False):
     deadline_ns: int = 0  #: absolute; 0: the caller set none
     state: State = State.QUEUED
     parts: list[Part] | None = None  #: set when the request was split over batches
+    priority: int = 0  #: 1 is the most urgent, larger numbers less so; 0: as usual
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}: {self.count} instances, {self.state.name.lower()}>"
@@ -103,6 +104,11 @@ class Part(msgspec.Struct, eq=False):
         """The caller's, for the whole request; 0: none."""
         return self.owner.deadline_ns
 
+    @property
+    def priority(self) -> int:
+        """The caller's, for the whole request."""
+        return self.owner.priority
+
     def rejoin(self, piece: Piece) -> list[Piece]:
         """Keep this part's piece of the answer. Once it is the last, the request is done: all pieces, in order."""
         self.reply = piece
@@ -149,6 +155,16 @@ class Batch(msgspec.Struct, eq=False):
     def first_call(self) -> bool:
         """Its members have never been with the backend."""
         return not self.attempt and not self.isolating
+
+    @property
+    def last_deadline_ns(self) -> int:
+        """When the last of its members gives up; 0: one of them waits for as long as it takes."""
+        last_ns = 0
+        for member in self.members:
+            if not member.deadline_ns:
+                return 0
+            last_ns = max(last_ns, member.deadline_ns)
+        return last_ns
 
     def enter_flight(self, now_ns: int) -> None:
         """It leaves, with the members that still wait for an answer."""

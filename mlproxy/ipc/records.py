@@ -30,8 +30,8 @@ MORE = 0x80
 #: How every header begins.
 PIECE_HEADER = struct.Struct("<IB")
 #: body bytes, kind, endpoint, lane key bytes, bytes of the request's own, instances, request id, arrived_ns,
-#: deadline_ns (0: none). The body is the lane key, what is the request's own, and the items.
-REQUEST_HEADER = struct.Struct("<IBHIIIQqq")
+#: deadline_ns (0: none), priority (0: none). The body is the lane key, what is the request's own, and the items.
+REQUEST_HEADER = struct.Struct("<IBHIIIQqqB")
 #: body bytes, kind, status, batch size, request id (`ANSWERS`, `ENTITIES`: how many), instant of dispatch, backend_ns.
 ANSWER_HEADER = struct.Struct("<IBHIQqq")
 

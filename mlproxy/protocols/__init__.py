@@ -4,7 +4,31 @@ Bodies are spliced, not re-encoded: what a caller's instance looked like in byte
 prediction comes back byte for byte.
 """
 
-from mlproxy.protocols.codec import JSON_TYPE, Answer, Codec, Cut, ParsedRequest, Reply, Text, codec_for
+from mlproxy.protocols.codec import (
+    JSON_TYPE,
+    LEAST_PRIORITY,
+    Answer,
+    Codec,
+    Cut,
+    ParsedRequest,
+    Reply,
+    Text,
+    codec_for,
+)  # fmt: skip
 from mlproxy.protocols.kserve_v2 import KServeV2
+from mlproxy.protocols.lane_headers import LaneHeaders, WithLaneHeaders
 
-__all__ = ["JSON_TYPE", "Answer", "Codec", "Cut", "KServeV2", "ParsedRequest", "Reply", "Text", "codec_for"]
+__all__ = [
+    "JSON_TYPE",
+    "LEAST_PRIORITY",
+    "Answer",
+    "Codec",
+    "Cut",
+    "KServeV2",
+    "LaneHeaders",
+    "ParsedRequest",
+    "Reply",
+    "Text",
+    "WithLaneHeaders",
+    "codec_for",
+]

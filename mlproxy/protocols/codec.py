@@ -16,6 +16,9 @@ Text: TypeAlias = bytes | memoryview
 #: tuple: made per request.)
 Answer: TypeAlias = tuple[bytes, bytes]
 
+#: Of priorities, 1 is the most urgent; beyond this one they are no different, and a byte in a record.
+LEAST_PRIORITY = 255
+
 #: What every body in JSON says about itself.
 JSON_TYPE = b"content-type: application/json\r\n"
 #: What a batch in JSON says about its body.
@@ -30,6 +33,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     lane_key: bytes  #: equal exactly when requests may share a batch; holds what the batch says beside its instances
     own: bytes = b""  #: what this request's answer needs, and its batch does not
     timeout_ns: int = 0  #: the time budget that its body states; 0: none
+    priority: int = 0  #: that its body states, at most `LEAST_PRIORITY`; 0: none
 
 
 class BatchBody(NamedTuple):

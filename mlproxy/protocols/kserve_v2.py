@@ -15,7 +15,7 @@ from functools import lru_cache
 import msgspec
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import JSON_TYPE, Answer, BatchBody, ParsedRequest, Text
+from mlproxy.protocols.codec import JSON_TYPE, LEAST_PRIORITY, Answer, BatchBody, ParsedRequest, Text
 from mlproxy.protocols.json_slice import JsonError
 from mlproxy.protocols.tensor import Form, Sections, Tensor, join_members, read_tensor, with_commas
 from mlproxy.protocols.tensor_data import Rows, Style, TensorError
@@ -109,11 +109,11 @@ class KServeV2:
             what = f"{min(counts)} and {max(counts)}"
             raise BadRequest(f"all inputs must have the same first dimension, which is what is batched, not {what}")
         check_requested(members.get("outputs", b"[]"))
-        timeout_ns = _take_own_parameters(members)
+        timeout_ns, priority = _take_own_parameters(members)
         lane = _Lane(self._version, tuple([tensor.form for tensor in tensors]), with_commas(members))
         count = counts.pop()
         items = _frame(count, [tensor.data for tensor in tensors])
-        return ParsedRequest(items, count, _encode(lane), identity, timeout_ns)
+        return ParsedRequest(items, count, _encode(lane), identity, timeout_ns, priority)
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         lane = _decode(lane_key)
@@ -178,22 +178,29 @@ def _tensors(body: Body, key: str, sections: Sections) -> list[Tensor]:
     return tensors
 
 
-def _take_own_parameters(members: dict[str, bytes]) -> int:
-    """What is one request's own leaves its parameters; its time budget, 0 for none, is returned."""
+def _take_own_parameters(members: dict[str, bytes]) -> tuple[int, int]:
+    """What is one request's own leaves its parameters: its time budget in ns and its priority; 0: none."""
     parameters = split_object(members.pop("parameters", b"{}"))
     if "sequence_id" in parameters:
         raise BadRequest("sequence_id: requests of a sequence cannot be batched with others")
-    parameters.pop("priority", None)
-    timeout = parameters.pop("timeout", b"0")
+    timeout_us = _take_number(parameters, "timeout", "a number of microseconds")
+    priority = _take_number(parameters, "priority", "a whole number: 1 is the most urgent, 0 as usual")
     if parameters:
         members["parameters"] = b"{%b}" % join_members(parameters)
+    return min(timeout_us, _LONGEST_TIMEOUT_US) * NS_PER_US, min(priority, LEAST_PRIORITY)
+
+
+def _take_number(parameters: dict[str, bytes], name: str, what: str) -> int:
+    text = parameters.pop(name, None)
+    if text is None:
+        return 0
     try:
-        timeout_us = _integer(timeout)
+        number = _integer(text)
     except msgspec.DecodeError:
-        timeout_us = -1
-    if timeout_us < 0:
-        raise BadRequest("parameters.timeout must be a number of microseconds")
-    return min(timeout_us, _LONGEST_TIMEOUT_US) * NS_PER_US
+        number = -1
+    if number < 0:
+        raise BadRequest(f"parameters.{name} must be {what}")
+    return number
 
 
 def _write(

@@ -115,7 +115,7 @@ def _produce_and_die(fate: Fate) -> tuple[list[tuple[int, bytes]], int]:
         try:
             for number, size_bytes in enumerate(SIZES_BYTES):
                 body = body_of(number, size_bytes)
-                sender.send(REQUEST_HEADER.pack(size_bytes, Kind.REQUEST, 0, 0, 0, 1, number, 0, 0), body)
+                sender.send(REQUEST_HEADER.pack(size_bytes, Kind.REQUEST, 0, 0, 0, 1, number, 0, 0, 0), body)
                 if number % 2:
                     sender.publish()
                 if number % 3 == 0:
@@ -219,7 +219,7 @@ class Worker:
         generation.close()
 
     def _send(self, generation: Generation, number: int, body: bytes) -> None:
-        header = REQUEST_HEADER.pack(len(body), Kind.REQUEST, 0, 0, 0, 1, number, 0, 0)
+        header = REQUEST_HEADER.pack(len(body), Kind.REQUEST, 0, 0, 0, 1, number, 0, 0, 0)
         generation.to_batcher.send(header, body)
 
     def _take_answers(self, generation: Generation) -> None:
@@ -261,7 +261,7 @@ def test_a_death_in_the_middle_of_a_store_is_not_seen_either() -> None:
     """A store of many bytes is not one instruction: half a record may stand in the ring, unpublished."""
     fds = DirectionFds.create("test", RING_BYTES)
     sender, receiver = Sender(fds, REQUEST_HEADER), Receiver(duplicate(fds), REQUEST_HEADER)
-    sender.send(REQUEST_HEADER.pack(3, Kind.REQUEST, 0, 0, 0, 1, 7, 0, 0), b"abc")
+    sender.send(REQUEST_HEADER.pack(3, Kind.REQUEST, 0, 0, 0, 1, 7, 0, 0, 0), b"abc")
     sender.publish()
     with fds.map() as memory:
         torn = struct.pack("<I", LARGEST_RECORD_BYTES)

@@ -1,4 +1,4 @@
-"""The batcher is killed with tensors in flight: rows, ids and the form of the answer reach the successor."""
+"""The batcher is killed with tensors in flight: rows, ids, lane headers, the form of the answer reach the successor."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.processes import running_proxy, wait_until
 from tests.crash.callers import kill_batcher
 from tests.system.backends import running_backend
 from tests.system.raw_http import WITHIN_S, Caller
-from tests.system.tensors import answer_of, infer, serve
+from tests.system.tensors import answer_of, batch_of, infer, serve
 
 
 def test_a_request_with_tensors_is_sent_again_as_it_was(tmp_path: Path) -> None:
     with running_backend(serve) as backend:
-        batching = {"policy": "static", "max_size": 4, "max_inflight": 1}
+        batching = {"policy": "static", "max_size": 4, "max_inflight": 1, "lane_headers": ["x-tenant"]}
         endpoint = {"name": "iris", "protocol": "kserve-v2", "backend": {"urls": [backend.url]}, "batching": batching}
         file = tmp_path / "mlproxy.yaml"
         file.write_text(json.dumps({"server": {"workers": 1}, "endpoints": [endpoint]}))
@@ -27,7 +27,10 @@ def test_a_request_with_tensors_is_sent_again_as_it_was(tmp_path: Path) -> None:
             with backend.held() as gate:
                 for n, (caller, array) in enumerate(zip(callers, arrays, strict=True)):
                     wanted = {"binary_data_output": n % 3 == 0}
-                    caller.send(infer({"x": array}, binary=n % 2 == 0, id=f"caller {n}", parameters=wanted))
+                    tenant = (f"X-Tenant: {n // 3}",)
+                    caller.send(
+                        infer({"x": array}, binary=n % 2 == 0, id=f"caller {n}", headers=tenant, parameters=wanted)
+                    )
                 assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
                 kill_batcher(proxy)
                 gate.open()
@@ -37,3 +40,6 @@ def test_a_request_with_tensors_is_sent_again_as_it_was(tmp_path: Path) -> None:
                 assert answer.document["id"] == f"caller {n}"
                 assert ("data" not in answer.document["outputs"][0]) is (n % 3 == 0)
         assert backend.defects == []
+        for call in backend.predictions:
+            tenants = {int(value) // 3 for value in batch_of(call).tensors["x"].reshape(-1)}
+            assert tenants == {int(call.header("x-tenant") or "none")}

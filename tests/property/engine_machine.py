@@ -73,16 +73,16 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(
         counts=st.lists(st.sampled_from([1, 1, 1, 2, 3, 20]), min_size=1, max_size=8), lanes=st.integers(1, 3),
-        budget_ms=st.sampled_from([0, 0, 0, 30, 300]), seed=st.integers(0, 99),
+        budget_ms=st.sampled_from([0, 0, 0, 30, 300]), seed=st.integers(0, 99), urgent=st.booleans(),
     )  # fmt: skip
-    def arrive(self, counts: list[int], lanes: int, budget_ms: int, seed: int) -> None:
+    def arrive(self, counts: list[int], lanes: int, budget_ms: int, seed: int, urgent: bool) -> None:
         rng = random.Random(seed)
         arrived = []
         for count in counts:
             number = len(self.requests)
             request = Request(
                 number, b"%d" % rng.randrange(lanes), count, rng.randrange(100), self.now_ns,
-                self.now_ns + budget_ms * NS_PER_MS if budget_ms else 0,
+                self.now_ns + budget_ms * NS_PER_MS if budget_ms else 0, priority=rng.choice([0, 1, 3]) * urgent,
             )  # fmt: skip
             self.requests[number] = request
             self.waiting.add(number)

@@ -17,6 +17,12 @@ STEP_NS = 400_000  # less than what counts as nearly in order, so that both kind
 
 
 def due_ns(request: Request) -> int:
+    share = request.priority / (request.priority + 1) if request.priority else 1
+    due_ns = request.arrived_ns + int(SLO_NS * share)
+    return min(due_ns, request.deadline_ns) if request.deadline_ns else due_ns
+
+
+def late_from_ns(request: Request) -> int:
     objective_ns = request.arrived_ns + SLO_NS
     return min(objective_ns, request.deadline_ns) if request.deadline_ns else objective_ns
 
@@ -34,15 +40,16 @@ class LanesMachine(RuleBasedStateMachine):
     @rule(
         keys=st.lists(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=6), earlier=st.integers(0, 30),
         budget=st.sampled_from([0, 0, 1, 50, 10_000]), counts=st.integers(1, 3),
+        priority=st.sampled_from([0, 0, 0, 1, 3]),
     )  # fmt: skip
-    def arrive(self, keys: list[bytes], earlier: int, budget: int, counts: int) -> None:
+    def arrive(self, keys: list[bytes], earlier: int, budget: int, counts: int, priority: int) -> None:
         self.now_ns += STEP_NS
         arrived_ns = self.now_ns - earlier * STEP_NS
         requests = []
         for key in keys:
             self.made += 1
             deadline_ns = arrived_ns + budget * STEP_NS if budget else 0
-            requests.append(Request(self.made, key, counts, 1, arrived_ns, deadline_ns))
+            requests.append(Request(self.made, key, counts, 1, arrived_ns, deadline_ns, priority=priority))
         self.lanes.append(requests)
         self.waiting += requests
 
@@ -69,6 +76,24 @@ class LanesMachine(RuleBasedStateMachine):
         for member in taken:
             member.state = State.IN_FLIGHT
             self.waiting.remove(member.owner)
+
+    @precondition(lambda self: self.waiting)
+    @rule(steps=st.integers(0, 300))
+    def put_aside_what_is_late(self, steps: int) -> None:
+        at_ns = self.now_ns + steps * STEP_NS
+        lane = self.lanes.first()
+        assert lane is not None
+        lane.put_aside(lambda _, from_ns: from_ns <= at_ns)
+        of_lane = [request for request in self.waiting if request.lane_key == lane.key]
+        aside = [request for request in of_lane if request.state is State.LATE]
+        assert all(late_from_ns(request) <= at_ns for request in aside)
+        assert lane.late_instances == sum(request.count for request in aside)
+        left = sorted((request for request in of_lane if request not in aside), key=due_ns)
+        assert not left or late_from_ns(left[0]) > at_ns - NEARLY_IN_ORDER_NS, "the most urgent one is late"
+        assert set(lane.take_late(lane.late_instances, at_least_one=False)) == set(aside)
+        for request in aside:
+            request.state = State.IN_FLIGHT
+            self.waiting.remove(request)
 
     @rule(size_cap=st.integers(1, 6))
     def ask_for_a_full_lane(self, size_cap: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -40,7 +41,9 @@ logger = logging.getLogger("mlproxy.batcher")
 #: What the engine answers, as the requests that it was given.
 _Answers: TypeAlias = "list[tuple[LinkedRequest, list[Piece]]]"
 
-_USER_AGENT = f"user-agent: mlproxy/{__version__}\r\n".encode()
+#: What every call says. Its reply will be cut, so it must not be encoded; nothing said would mean that it may be.
+_OWN_HEADERS = f"accept-encoding: identity\r\nuser-agent: mlproxy/{__version__}\r\n".encode()
+_CODING = re.compile(rb"(?:^|\n)content-encoding: *([^\r\n]*)", re.IGNORECASE)
 
 
 class EndpointRuntime:
@@ -109,6 +112,7 @@ class EndpointRuntime:
         if not 200 <= result.status < 300:
             return Failed(batch, Failure("status", "", result.status, result.headers, result.body))
         try:
+            _check_identity(result.headers)
             reply = self._codec.split_reply(result.headers, result.body)
         except BackendContract as error:
             return Failed(batch, Failure("contract", error.detail))
@@ -184,7 +188,11 @@ class EndpointRuntime:
             return
         path = self._versioned_path(version).encode() if version else self._path
         self._calls[batch] = self._balancer.send(
-            path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
+            path,
+            headers + self._budget_line(batch) + _OWN_HEADERS,
+            buffers,
+            self._timeout_ns,
+            partial(self._backend_done, batch),
         )
         self._metrics.dispatched(batch.reason, batch.instances)
         if batch.first_call:
@@ -192,6 +200,14 @@ class EndpointRuntime:
             self._metrics.waited([dispatched_ns - member.arrived_ns for member in batch.members])
         elif batch.attempt:
             self._metrics.retried(batch.cause)
+
+    def _budget_line(self, batch: Batch) -> bytes:
+        """What time there is for this call, where nobody in it would wait for as long as the backend may take."""
+        deadline_ns = batch.last_deadline_ns
+        if not deadline_ns:
+            return b""
+        left_ns = min(deadline_ns - batch.dispatched_ns, self._timeout_ns)
+        return b"x-request-timeout-ms: %d\r\n" % max(1, left_ns // NS_PER_MS)  # 0 would mean none
 
     def _part_items(self, part: Part) -> Text:
         """The items of a part. The first part cuts the request; the others find it cut."""
@@ -225,6 +241,13 @@ class EndpointRuntime:
     def _timer_fired(self) -> None:
         self._timer = None
         self._wake(self)
+
+
+def _check_identity(headers: bytes) -> None:
+    found = _CODING.search(headers) if b"content-encoding" in headers else None
+    if found is not None and found[1].lower() != b"identity":
+        coding = found[1].decode("latin-1")
+        raise BackendContract(f"the backend's reply is encoded ({coding}), which the call does not accept")
 
 
 def _timer_s(due_ns: int, now_ns: int) -> float:

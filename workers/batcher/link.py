@@ -146,13 +146,13 @@ class WorkerLink:
     def _receive(self) -> None:
         unanswered, arrived = self._unanswered, []
         for fields, body in self._requests.receive():
-            _, kind, endpoint, key_bytes, own_bytes, count, request_id, arrived_ns, deadline_ns = fields
+            _, kind, endpoint, key_bytes, own_bytes, count, request_id, arrived_ns, deadline_ns, priority = fields
             if kind == _REQUEST:
                 start = key_bytes + own_bytes
                 # Positional: this line runs once per request.
                 request = LinkedRequest(
                     request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns, State.QUEUED, None,
-                    self, endpoint, body[start:] if start else body,
+                    priority, self, endpoint, body[start:] if start else body,
                 )  # fmt: skip
                 if own_bytes:
                     request.own = body[key_bytes:start]

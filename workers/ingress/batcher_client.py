@@ -88,7 +88,7 @@ class BatcherClient:
         requests, retained_bytes = self._requests, cycle.retained_bytes
         if self._retained.forget(cycle.ring_id) is None or not cycle.sent or requests is None:
             return
-        requests.send(_pack(0, Kind.CANCEL, 0, 0, 0, 0, cycle.ring_id, 0, 0), b"")
+        requests.send(_pack(0, Kind.CANCEL, 0, 0, 0, 0, cycle.ring_id, 0, 0, 0), b"")
         self._schedule_publish()
         if requests.blocked:  # the body may stand before this record, and is memory until it is in the ring
             self._retained.leave_behind(retained_bytes, requests.backlog_end)
@@ -99,7 +99,7 @@ class BatcherClient:
         body = b"".join((key, own, items)) if key or own else items
         header = _pack(
             len(body), _REQUEST, cycle.route.index, len(key), len(own), parsed.instances, cycle.ring_id,
-            cycle.arrived_ns, cycle.deadline_ns,
+            cycle.arrived_ns, cycle.deadline_ns, cycle.priority,
         )  # fmt: skip
         self._requests.send(header, body)
         cycle.sent = True

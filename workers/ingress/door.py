@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from mlproxy.config import Configuration
 from mlproxy.errors import Draining, Overloaded, ProxyError
 from mlproxy.observe import IngressMetrics, MetricPage, access_line
@@ -17,6 +19,7 @@ from mlproxy.protocols import JSON_TYPE
 from mlproxy.units import NS_PER_S
 from workers.ingress import response
 from workers.ingress.batcher_client import BatcherClient
+from workers.ingress.coding import inflate
 from workers.ingress.retained import Retained
 from workers.ingress.routes import RouteTable
 
@@ -85,9 +88,15 @@ class Door:
 
     def admit(self, cycle: PredictCycle, text: bytes, start: int) -> None:
         """Validate a body, ``text`` from ``start`` on, and send it on its way. Raises the error that refuses it."""
+        if cycle.coding:
+            text, start = inflate(cycle.coding, text, self.limits.body_bytes), 0
         parsed = cycle.route.codec.parse_request(text, start, cycle.json_bytes)
+        if cycle.lane_headers:
+            parsed = replace(parsed, lane_key=cycle.lane_headers + parsed.lane_key)
         if parsed.timeout_ns and not cycle.budget_stated:
             cycle.deadline_ns = cycle.arrived_ns + parsed.timeout_ns
+        if parsed.priority and not cycle.priority_stated:
+            cycle.priority = parsed.priority
         try:
             self.client.admit(cycle, parsed, len(text) - start)
         except Overloaded:

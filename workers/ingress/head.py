@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from mlproxy.errors import BadRequest, BodyTooLarge, HeaderTooLarge, UnsupportedMediaType
+from mlproxy.protocols import LEAST_PRIORITY
 from mlproxy.units import NS_PER_MS, NS_PER_S, NS_PER_US, format_size
+from workers.ingress.coding import known_coding
 
 if TYPE_CHECKING:
     from workers.ingress.cycle import PredictCycle
@@ -34,12 +36,13 @@ _GRPC_UNIT_NS = {
 _LONGEST_BUDGET_NS = 100 * 365 * 24 * 3600 * NS_PER_S  # an instant must fit into a record's 63 bits
 _GRPC_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _BYTES = re.compile(rb"[1-9]\d{0,11}")
+_PRIORITY = re.compile(rb"\d{1,20}")
 _MILLISECONDS = re.compile(rb"\d{1,12}(\.\d{1,6})?")
 
 #: Headers that mean something on the hot path. Callers send up to twenty others; one set lookup skips each.
 _READ = frozenset({
     b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"x-request-id", b"expect",
-    b"accept", b"inference-header-content-length", *_BUDGET_HEADERS,
+    b"accept", b"inference-header-content-length", b"x-mlproxy-priority", *_BUDGET_HEADERS,
 })  # fmt: skip
 
 
@@ -63,7 +66,8 @@ def _read_json_bytes(cycle: PredictCycle, found: dict[bytes, bytes], size_bytes:
     value = found.pop(b"inference-header-content-length", None)
     if value is None:
         return
-    if _BYTES.fullmatch(value) is None or 0 < size_bytes < int(value):
+    of_these_bytes = b"content-encoding" not in found  # else of what they will be inflated to
+    if _BYTES.fullmatch(value) is None or (of_these_bytes and 0 < size_bytes < int(value)):
         text = value.decode("latin-1")
         raise BadRequest(f"inference-header-content-length: {text!r} is not the length of JSON that begins the body")
     cycle.json_bytes = int(value)
@@ -80,9 +84,11 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         cycle.expects_continue = found[b"expect"].lower() == b"100-continue"
     if b"transfer-encoding" in found:
         check_transfer_encoding(found[b"transfer-encoding"])
-    if found.get(b"content-encoding", b"identity").lower() != b"identity":
-        encoding = found[b"content-encoding"].decode("latin-1")
-        raise UnsupportedMediaType(f"content encoding {encoding!r} is not supported; send the body as it is")
+    if b"content-encoding" in found:
+        cycle.coding = known_coding(found[b"content-encoding"])
+    if b"x-mlproxy-priority" in found:
+        cycle.priority = _priority(found[b"x-mlproxy-priority"])
+        cycle.priority_stated = True
     for name in _BUDGET_HEADERS:
         if name in found:
             budget_ns = _budget_ns(name, found[name])
@@ -122,6 +128,7 @@ class KnownHead(NamedTuple):
     request_bytes: int
     route: Route
     json_bytes: int
+    lane_headers: bytes
 
     def begins(self, data: bytes) -> bool:
         """Whether ``data`` is exactly one whole request with this head."""
@@ -139,7 +146,7 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     end = data.find(b"\r\n\r\n")
     if not cycle.plain_head or not cycle.keep_alive or end < 0 or end + 4 != size_bytes:
         return None
-    return KnownHead(data[:size_bytes], len(data), cycle.route, cycle.json_bytes)
+    return KnownHead(data[:size_bytes], len(data), cycle.route, cycle.json_bytes, cycle.lane_headers)
 
 
 def without_upgrade(start: bytes, headers: Sequence[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
@@ -164,6 +171,13 @@ def _check_type(content_type: bytes) -> None:
     essence = content_type.partition(b";")[0].strip().lower()
     if essence not in _JSON_TYPES and not (essence.startswith(b"application/") and essence.endswith(b"+json")):
         raise UnsupportedMediaType(f"content type {essence.decode('latin-1')!r} is not JSON; send application/json")
+
+
+def _priority(value: bytes) -> int:
+    if _PRIORITY.fullmatch(value) is None:
+        text = value.decode("latin-1")
+        raise BadRequest(f"x-mlproxy-priority: {text!r} is not a whole number: 1 is the most urgent, 0 as usual")
+    return min(int(value), LEAST_PRIORITY)
 
 
 def _budget_ns(name: bytes, value: bytes) -> int:

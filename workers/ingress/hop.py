@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from mlproxy.config.header_names import HOP_BY_HOP
+
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
-#: RFC 9110 §7.6.1: about one hop only, so never passed on; with those that Knative's own hops use (K-*).
-_HOP_BY_HOP = frozenset({
-    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
-    b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings", b"expect",
-})  # fmt: skip
+#: Never passed on; nor are those that Knative's own hops use (K-*).
+_HOP_BY_HOP = frozenset(name.encode() for name in HOP_BY_HOP)
 #: Of a caller's: written anew for the backend.
 _OWN = frozenset({b"host", b"x-forwarded-for", b"x-request-id"})
 #: Of a backend's: the ingress worker writes its own.

@@ -108,6 +108,7 @@ class IngressProtocol(IngressConnection):
             self, known.route, True, time.monotonic_ns(), known.json_bytes
         )  # fmt: skip
         cycle.request_id = self._door.new_request_id()
+        cycle.lane_headers = known.lane_headers
         cycle.body_complete = True
         self._admit(cycle, data, len(known.head))
 
@@ -150,6 +151,8 @@ class IngressProtocol(IngressConnection):
         # To keep an HTTP/1.0 connection would take a header in the answer that HTTP/1.1 does not have.
         keep_alive = parser.should_keep_alive() and version == "1.1"
         cycle = PredictCycle(self, route, keep_alive, time.monotonic_ns())
+        if route.lane_headers is not None:
+            cycle.lane_headers = route.lane_headers.of(self.headers)
         try:
             self._check_head_size()
             head.read(cycle, self.headers, self._max_body_bytes)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 import orjson
 
 from mlproxy.errors import MethodNotAllowed, ProxyError
+from workers.ingress.coding import ACCEPTED, UnsupportedCoding
 
 _STATUS_LINE = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONNECTION_CLOSE = b"connection: close\r\n"
@@ -61,6 +62,8 @@ def error_headers(error: ProxyError, request_id: str, *, problem_json: bool) -> 
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allow
+    if isinstance(error, UnsupportedCoding):
+        headers["accept-encoding"] = ACCEPTED
     return headers
 
 

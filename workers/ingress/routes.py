@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mlproxy.config import Endpoint
-from mlproxy.protocols import Codec, KServeV2, codec_for
+from mlproxy.protocols import Codec, KServeV2, LaneHeaders, codec_for
 from workers.ingress.head import origin_form
 
 #: What all model servers of the Open Inference Protocol answer about themselves, beside their models.
@@ -26,11 +26,16 @@ class Route:
     codec: Codec[Any]
     predict_path: str
     prefix: str
+    lane_headers: LaneHeaders | None = None
 
     @classmethod
     def of(cls, index: int, endpoint: Endpoint) -> Route:
         """The route of an endpoint."""
-        return cls(index, endpoint, codec_for(endpoint.protocol), endpoint.predict_path, endpoint.prefix)
+        names = endpoint.batching.lane_headers
+        return cls(
+            index, endpoint, codec_for(endpoint.protocol), endpoint.predict_path, endpoint.prefix,
+            LaneHeaders(names) if names else None,
+        )  # fmt: skip
 
 
 class RouteTable:

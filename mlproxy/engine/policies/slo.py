@@ -79,7 +79,7 @@ class SloBatching:
         first, is_hopeless = lanes.first(), self.controller.is_hopeless
         if first is None or first.listed_ns - now_ns > self.controller.longest_ns:
             return first
-        lanes.put_aside(lambda member, due_ns: is_hopeless(member.count, due_ns, now_ns))
+        lanes.put_aside(lambda member, late_from_ns: is_hopeless(member.count, late_from_ns, now_ns))
         return lanes.first()
 
     def _choose_early(

@@ -88,7 +88,7 @@ def test_a_defect_is_refused_to_the_one_who_causes_it(
         ENDPOINT, engine, FaultyCodec(breaks_at), cast(Balancer, backend), BatcherMetrics(page, 0), lambda _: None
     )
     runtime.arrive([
-        LinkedRequest(number, b"", 1, 3, 0, 0, State.QUEUED, None, cast(WorkerLink, link), 0, b"%d" % number)
+        LinkedRequest(number, b"", 1, 3, 0, 0, State.QUEUED, None, 0, cast(WorkerLink, link), 0, b"%d" % number)
         for number in (1, 2, 666, 3)
     ])  # fmt: skip
     runtime.turn(0, set())

@@ -42,7 +42,7 @@ class World:
             on_closed=self.closed.append,
         )  # fmt: skip
         for number in range(requests):
-            self.requests.send(REQUEST_HEADER.pack(1, Kind.REQUEST, 0, 0, 0, 1, number, 0, 0), b"1")
+            self.requests.send(REQUEST_HEADER.pack(1, Kind.REQUEST, 0, 0, 0, 1, number, 0, 0, 0), b"1")
         self.requests.publish()
         self.link._receive()
 
@@ -102,12 +102,12 @@ def test_a_few_answers_may_wait_for_any_time(world: World) -> None:
 
 
 def test_a_request_is_its_lane_key_what_is_its_own_and_its_items(world: World) -> None:
-    world.requests.send(REQUEST_HEADER.pack(9, Kind.REQUEST, 3, 2, 4, 5, 77, 1, 2), b"kkown!iii")
+    world.requests.send(REQUEST_HEADER.pack(9, Kind.REQUEST, 3, 2, 4, 5, 77, 1, 2, 3), b"kkown!iii")
     world.requests.publish()
     world.link._receive()
     request = world.arrived[-1]
     assert (request.lane_key, request.own, request.items) == (b"kk", b"own!", b"iii")
-    assert (request.id, request.endpoint, request.count) == (77, 3, 5)
+    assert (request.id, request.endpoint, request.count, request.deadline_ns, request.priority) == (77, 3, 5, 2, 3)
 
 
 def test_answers_whose_headers_are_not_the_usual_take_these_along(world: World) -> None:

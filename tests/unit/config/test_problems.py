@@ -51,7 +51,6 @@ def test_a_key_that_resembles_nothing_gets_no_suggestion() -> None:
 @pytest.mark.parametrize(
     ("keys", "path"),
     [
-        ({"batching": {"lane_headers": []}}, "endpoints[0].batching.lane_headers"),
         ({"compat": {}}, "endpoints[0].compat"),
         ({"batching": {"verify": 0.001}}, "endpoints[0].batching.verify"),
     ],

@@ -209,7 +209,7 @@ def test_a_configuration_arrives_in_a_role_process_as_it_left() -> None:
                 "slo": {"latency": "1234567ns", "share": 0.9},
                 "batching": {"policy": "static", "max_size": 3, "max_linger": "1us", "max_inflight": 2},
             },
-            {"name": "alone", "backend": BACKEND, "batching": {"policy": "none", "max_inflight": "auto"}},
+            {"name": "alone", "backend": BACKEND, "batching": {"policy": "none", "lane_headers": ["X-A"]}},
         ],
     )  # fmt: skip
     assert Configuration.from_json(sent.to_json()) == sent

@@ -128,6 +128,25 @@ def test_a_budget_of_none_is_stated_all_the_same(value: bytes | None, stated: bo
     assert read(*headers).budget_stated is stated
 
 
+# --- priority ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "priority"), [(b"0", 0), (b"1", 1), (b"255", 255), (b"256", 255), (b"9" * 20, 255), (b"007", 7)]
+)
+def test_a_priority_fits_into_a_byte_and_that_there_is_none_is_stated_too(value: bytes, priority: int) -> None:
+    cycle = read((b"x-mlproxy-priority", value), (b"content-length", b"7"))
+    assert (cycle.priority, cycle.priority_stated) == (priority, True)
+    assert not cycle.plain_head, "the next request may have another"
+    assert not read((b"content-length", b"7")).priority_stated
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"1.0", b"high", b"1, 2", b"\xb2", b"9" * 21])
+def test_a_priority_that_is_no_number_is_refused_with_what_would_do(value: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"x-mlproxy-priority: .* 1 is the most urgent"):
+        read((b"x-mlproxy-priority", value))
+
+
 # --- body type, encoding, size -----------------------------------------------------------------------------------
 
 
@@ -161,9 +180,22 @@ def test_a_type_that_is_not_json_is_refused_by_name(content_type: bytes) -> None
         read((b"content-type", content_type))
 
 
-@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"br", b"zstd", b"identity, gzip", b"GZIP"])
-def test_an_encoded_body_is_refused_by_name(encoding: bytes) -> None:
-    with pytest.raises(UnsupportedMediaType, match=encoding.decode()):
+@pytest.mark.parametrize(
+    ("encoding", "coding"), [(b"gzip", b"gzip"), (b"X-GZip", b"x-gzip"), (b"Deflate", b"deflate"), (b"Identity", b"")]
+)
+def test_a_body_that_can_be_inflated_is_taken(encoding: bytes, coding: bytes) -> None:
+    cycle = read((b"content-encoding", encoding), (b"content-length", b"7"))
+    assert (cycle.coding, cycle.plain_head) == (coding, False)
+
+
+def test_the_length_of_the_json_in_an_encoded_body_is_that_of_what_it_is_inflated_to() -> None:
+    headers = [(b"inference-header-content-length", b"8"), (b"content-length", b"7")]
+    assert read(*headers, (b"content-encoding", b"gzip")).json_bytes == 8
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"zstd", b"compress", b"identity, gzip", b"gzip, gzip", b"", b"gzip;q=1"])
+def test_a_body_of_another_encoding_is_refused_by_name(encoding: bytes) -> None:
+    with pytest.raises(UnsupportedMediaType, match=re.escape(repr(encoding.decode()))):
         read((b"content-encoding", encoding))
 
 

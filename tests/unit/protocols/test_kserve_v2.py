@@ -145,6 +145,13 @@ def test_the_id_and_the_time_budget_are_the_requests_own() -> None:
     assert parse(body()).timeout_ns == parse(body(parameters={"timeout": None})).timeout_ns == 0
 
 
+def test_the_priority_is_the_requests_own() -> None:
+    priorities = [parse(body(parameters={"priority": said})).priority for said in (0, None, 1, 2, 255, 256, 2**63)]
+    assert priorities == [0, 0, 1, 2, 255, 255, 255]
+    assert parse(body()).priority == 0
+    assert b"priority" not in joined(parse(body(parameters={"priority": 1, "k": 2})))
+
+
 def test_members_that_nobody_here_knows_reach_the_backend() -> None:
     request = parse(body(tensor(extra={"a": 1}, parameters={"k": [1]}), more=[1], parameters={"s": ":", "timeout": 1}))
     sent = json.loads(joined(request))
@@ -205,6 +212,10 @@ def test_a_version_travels_with_the_batch() -> None:
         (body(binary(16)), "0 bytes follow, not the 16"),
         (body(parameters={"timeout": "1"}), "timeout must be"),
         (body(parameters={"timeout": -1}), "timeout must be"),
+        (body(parameters={"priority": -1}), "priority must be"),
+        (body(parameters={"priority": 1.5}), "priority must be"),
+        (body(parameters={"priority": "high"}), "1 is the most urgent"),
+        (body(parameters={"priority": True}), "priority must be"),
         (body(parameters={"sequence_id": 1}), "sequence"),
         (body(tensor(parameters={"shared_memory_region": "r", "shared_memory_byte_size": 16})), "shared memory"),
         (body(outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]), "shared memory"),
