@@ -38,6 +38,7 @@ class BatchBody(NamedTuple):
     headers: bytes  #: whole lines, about the body
     buffers: list[Text]  #: together they are the body
     version: str = ""  #: of the model, to be named in the path; empty: the backend's choice
+    asked: Any = None  #: what of the batch its reply is to be read by; None: nothing, as nearly always
 
 
 class Reply(Protocol):
@@ -75,8 +76,11 @@ class Codec(Protocol[AnyReply]):
     def cut(self, lane_key: bytes, items: Text) -> Cut:
         """The instances of one `ParsedRequest`, to be sent in parts."""
 
-    def split_reply(self, headers: bytes, body: bytes) -> AnyReply:
-        """Cut a batch's reply, with those of its header lines that are kept. Raises `BackendContract`."""
+    def split_reply(self, headers: bytes, body: bytes, asked: Any = None) -> AnyReply:
+        """Cut the reply to the batch that ``asked``, with those of its header lines that are kept.
+
+        Raises `BackendContract`.
+        """
 
     def render(self, pieces: Sequence[tuple[AnyReply, int, int]], own: bytes) -> Answer:
         """The answer of one caller, to whom of each reply so many items belong: (reply, index of the first, count).

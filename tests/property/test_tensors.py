@@ -46,7 +46,7 @@ def _json_bytes(headers: bytes) -> int:
 
 def batch_of(lane_key: bytes, items: Sequence[Text]) -> Read:
     """What the backend reads."""
-    headers, buffers, _ = CODEC.join(lane_key, items)
+    headers, buffers = CODEC.join(lane_key, items)[:2]
     return read(b"".join(buffers), _json_bytes(headers), "inputs")
 
 
