@@ -99,6 +99,7 @@ def codec_for(protocol: str) -> Codec[Any]:
     from mlproxy.protocols.json_list import JsonList
     from mlproxy.protocols.kserve_v1 import KServeV1
     from mlproxy.protocols.kserve_v2 import KServeV2
+    from mlproxy.protocols.openai_embeddings import OpenAiEmbeddings
 
-    codecs: dict[str, type[Codec[Any]]] = {"kserve-v1": KServeV1, "kserve-v2": KServeV2, "json-list": JsonList}
-    return codecs[protocol]()
+    codecs: tuple[type[Codec[Any]], ...] = (KServeV1, KServeV2, JsonList, OpenAiEmbeddings)
+    return next(codec for codec in codecs if codec.name == protocol)()

@@ -16,6 +16,7 @@ from tests.system.iris import IRIS
 from tests.system.raw_http import WITHIN_S, Caller, Response, ask, read_metric, request
 
 MAX_SIZE = 4
+EMBEDDINGS = "/v1/embeddings"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,12 @@ def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
     """One slot, so that a held call makes all others queue."""
     batching = {"policy": "static", "max_size": MAX_SIZE, "max_inflight": 1}
     backend = {"urls": [shared_backend.url]}
-    return start_proxy({"endpoints": [{"name": "iris", "backend": backend, "batching": batching}]})
+    endpoints: list[dict[str, Any]] = [
+        {"name": "iris"},
+        {"name": "bge", "protocol": "openai-embeddings"},
+        {"name": "minilm", "protocol": "openai-embeddings", "route": "/minilm/v1/embeddings"},
+    ]
+    return start_proxy({"endpoints": [{"backend": backend, "batching": batching, **one} for one in endpoints]})
 
 
 @pytest.fixture
@@ -76,7 +82,17 @@ def columns(document: Any) -> Any:
     return {"outputs": {f"{name}_out": [2 * row for row in rows] for name, rows in inputs.items()}, "model": "m"}
 
 
-ANSWERS = {IRIS: columns}
+def embeddings(document: Any) -> Any:
+    """As vLLM answers, last item first; a text is as many tokens as it has letters."""
+    inputs = document["input"]
+    texts = inputs if isinstance(inputs, list) and not isinstance(inputs[0], int) else [inputs]
+    data = [{"object": "embedding", "index": n, "embedding": [len(text), 0.5]} for n, text in enumerate(texts)]
+    tokens = sum(map(len, texts))
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
+    return {"id": "embd-1", "object": "list", "data": data[::-1], "model": document["model"], "usage": usage}
+
+
+ANSWERS = {IRIS: columns, EMBEDDINGS: embeddings}
 
 
 # --- columns -------------------------------------------------------------------------------------------------------
@@ -108,3 +124,46 @@ def test_columns_of_different_lengths_are_refused(proxy: Proxy, backend: Backend
     assert_error(response, 400, "bad-request")
     assert "same first dimension" in response.json()["detail"]
     assert backend.predictions == []
+
+
+# --- embeddings ----------------------------------------------------------------------------------------------------
+
+
+def in_order(answer: Any) -> Any:
+    """An answer as the proxy gives it: its items stand in the order of their inputs."""
+    return answer | {"data": sorted(answer["data"], key=lambda item: item["index"])}
+
+
+def test_embeddings_are_batched_by_model_and_each_caller_gets_its_own_items_and_usage(
+    proxy: Proxy, backend: Backend
+) -> None:
+    documents = [
+        {"model": "a", "input": "one text"},
+        {"input": ["x", "yy"], "model": "a"},
+        {"model": "b", "input": ["other"]},
+        {"model": "a", "input": [1, 2, 3]},
+        {"model": "a", "input": [[4], [5, 6]]},
+    ]
+    answers = together(proxy, backend, "bge", EMBEDDINGS, documents)
+    assert [answer.json() for answer in answers] == [in_order(embeddings(document)) for document in documents]
+    assert sorted(sent(backend), key=str) == [
+        {"model": "a", "input": ["one text", "x", "yy"]},
+        {"model": "a", "input": [[1, 2, 3], [4], [5, 6]]},
+        {"model": "b", "input": ["other"]},
+    ]
+
+
+def test_more_embeddings_than_a_batch_may_have_are_one_answer_with_the_usage_of_all(
+    proxy: Proxy, backend: Backend
+) -> None:
+    document = {"model": "a", "input": ["x" * length for length in range(1, 7)]}
+    assert ask(proxy.url, post(EMBEDDINGS, document)).json() == in_order(embeddings(document))
+    assert [len(call["input"]) for call in sent(backend)] == [4, 2]
+
+
+def test_a_second_model_has_a_route_of_its_own(proxy: Proxy, backend: Backend) -> None:
+    document = {"model": "m", "input": "text"}
+    answer = ask(proxy.url, post("/minilm/v1/embeddings", document))
+    assert answer.json() == embeddings(document)
+    assert read_metric(proxy.admin_url, 'mlproxy_requests_total{code="200",endpoint="minilm"}') == 1
+    assert_error(ask(proxy.url, request("GET", EMBEDDINGS)), 405, "method-not-allowed")
