@@ -24,12 +24,13 @@ from mlproxy.config.values import (
     UrlName,
 )
 
-#: Of each protocol: where predictions arrive, the prefix under which everything else passes through, and where the
-#: backend takes batches.
+#: Of each protocol: where predictions arrive, the prefix under which everything else passes through (none: where
+#: predictions arrive), and where the backend takes batches.
 _PATHS = {
     "kserve-v1": ("/v1/models/{name}:predict", "/v1/models/{name}", "/v1/models/{name}:predict"),
     "kserve-v2": ("/v2/models/{name}/infer", "/v2/models/{name}", "/v2/models/{name}/infer"),
     "json-list": ("/{name}/predict", "/{name}", "/predict"),
+    "openai-embeddings": ("/v1/embeddings", "", "/v1/embeddings"),
 }
 #: The proxy's own paths on the data port.
 HEALTH_PATHS = ("/healthz", "/readyz")
@@ -259,7 +260,7 @@ class Endpoint(Section):
     """A route with its protocol, objective, policy and backend."""
 
     name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.", examples=["iris"])
-    protocol: Literal["kserve-v1", "kserve-v2", "json-list"] = Field(
+    protocol: Literal["kserve-v1", "kserve-v2", "json-list", "openai-embeddings"] = Field(
         "kserve-v1", description="What callers and the backend speak."
     )
     route: HttpPath | None = Field(
@@ -277,7 +278,7 @@ class Endpoint(Section):
     @property
     def prefix(self) -> str:
         """Other paths at or under this one pass through to the backend."""
-        return _PATHS[self.protocol][1].format(name=self.name)
+        return _PATHS[self.protocol][1].format(name=self.name) or self.predict_path
 
     @property
     def backend_path(self) -> str:

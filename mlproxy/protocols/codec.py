@@ -42,6 +42,7 @@ class BatchBody(NamedTuple):
     headers: bytes  #: whole lines, about the body
     buffers: list[Text]  #: together they are the body
     version: str = ""  #: of the model, to be named in the path; empty: the backend's choice
+    asked: Any = None  #: what of the batch its reply is to be read by; None: nothing, as nearly always
 
 
 class Reply(Protocol):
@@ -79,8 +80,11 @@ class Codec(Protocol[AnyReply]):
     def cut(self, lane_key: bytes, items: Text) -> Cut:
         """The instances of one `ParsedRequest`, to be sent in parts."""
 
-    def split_reply(self, headers: bytes, body: bytes) -> AnyReply:
-        """Cut a batch's reply, with those of its header lines that are kept. Raises `BackendContract`."""
+    def split_reply(self, headers: bytes, body: bytes, asked: Any = None) -> AnyReply:
+        """Cut the reply to the batch that ``asked``, with those of its header lines that are kept.
+
+        Raises `BackendContract`.
+        """
 
     def render(self, pieces: Sequence[tuple[AnyReply, int, int]], own: bytes) -> Answer:
         """The answer of one caller, to whom of each reply so many items belong: (reply, index of the first, count).
@@ -99,6 +103,7 @@ def codec_for(protocol: str) -> Codec[Any]:
     from mlproxy.protocols.json_list import JsonList
     from mlproxy.protocols.kserve_v1 import KServeV1
     from mlproxy.protocols.kserve_v2 import KServeV2
+    from mlproxy.protocols.openai_embeddings import OpenAiEmbeddings
 
-    codecs: dict[str, type[Codec[Any]]] = {"kserve-v1": KServeV1, "kserve-v2": KServeV2, "json-list": JsonList}
-    return codecs[protocol]()
+    codecs: tuple[type[Codec[Any]], ...] = (KServeV1, KServeV2, JsonList, OpenAiEmbeddings)
+    return next(codec for codec in codecs if codec.name == protocol)()

@@ -52,7 +52,7 @@ class JsonList:
     def cut(self, lane_key: bytes, items: Text) -> Elements:
         return cut_items(items)
 
-    def split_reply(self, headers: bytes, body: bytes) -> SplitReply:
+    def split_reply(self, headers: bytes, body: bytes, asked: object = None) -> SplitReply:
         text = body.strip(WHITESPACE)
         if not text.startswith(b"["):
             raise BackendContract("the backend's reply is not a JSON array")

@@ -1,15 +1,28 @@
-"""KServe v1, which is also TF-Serving's row format: ``{"instances": […]}`` → ``{"predictions": […]}``. **Pure.**"""
+"""KServe v1, which is also TF-Serving's row format: ``{"instances": […]}`` → ``{"predictions": […]}``. **Pure.**
+
+TF-Serving's other format comes by the same path, and is a lane of its own: `mlproxy.protocols.columns`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
-from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
-from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, own_items
+from mlproxy.protocols.codec import Answer, BatchBody, Cut, ParsedRequest, Text, no_tensors
+from mlproxy.protocols.columns import (
+    MARK,
+    ColumnReply,
+    cut_columns,
+    join_columns,
+    parse_columns,
+    render_columns,
+    split_column_reply,
+)  # fmt: skip
+from mlproxy.protocols.items import SplitReply, cut_items, join_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -67,19 +80,23 @@ class KServeV1:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
+        if lane_key.startswith(MARK):
+            return join_columns(lane_key, items)
         return join_items(b'{%b"instances": [' % lane_key, items, b"]}")
 
-    def cut(self, lane_key: bytes, items: Text) -> Elements:
-        return cut_items(items)
+    def cut(self, lane_key: bytes, items: Text) -> Cut:
+        return cut_columns(lane_key, items) if lane_key.startswith(MARK) else cut_items(items)
 
-    def split_reply(self, headers: bytes, body: bytes) -> SplitReply:
+    def split_reply(self, headers: bytes, body: bytes, asked: object = None) -> SplitReply | ColumnReply:
         try:
-            return _split_only_member(body) or _split_members(body)
+            return split_column_reply(body) if asked else _split_only_member(body) or _split_members(body)
         except JsonError as error:
             raise BackendContract(f"the backend's reply is not valid JSON: {error}") from None
 
-    def render(self, pieces: Sequence[tuple[SplitReply, int, int]], own: bytes) -> Answer:
+    def render(self, pieces: Sequence[tuple[Any, int, int]], own: bytes) -> Answer:
         reply = pieces[-1][0]
+        if type(reply) is ColumnReply:
+            return b"", render_columns(pieces)
         return b"", b"%b%b%b" % (reply.prefix, own_items(pieces), reply.suffix)
 
 
@@ -102,17 +119,19 @@ def _parse_members(body: bytes) -> ParsedRequest:
             raise BadRequest('the body is empty; send {"instances": [...]}')
         raise BadRequest('the body must be a JSON object: {"instances": [...]}')
     members = split_members(body)
-    span = members.pop("instances", None)
-    if span is None:
-        hint = "; columnar `inputs` are not supported, send rows in `instances`" if "inputs" in members else ""
-        raise BadRequest(f"`instances` is missing{hint}")
-    if body[span.start : span.start + 1] != b"[":
-        raise BadRequest("`instances` must be an array")
-    array = body[span.start : span.end]
-    key = b"".join(
+    rows = members.pop("instances", None)
+    columns = members.pop("inputs", None) if rows is None else None
+    rest = b"".join(
         b"%b: %b, " % (orjson.dumps(name), body[other.start : other.end]) for name, other in sorted(members.items())
     )
-    return _request(array, count_elements(array), key)
+    if columns is not None:
+        return parse_columns(body, columns, rest)
+    if rows is None:
+        raise BadRequest("`instances` is missing, and so are `inputs`")
+    if body[rows.start : rows.start + 1] != b"[":
+        raise BadRequest("`instances` must be an array")
+    array = body[rows.start : rows.end]
+    return _request(array, count_elements(array), rest)
 
 
 def _request(array: Text, count: int, lane_key: bytes) -> ParsedRequest:

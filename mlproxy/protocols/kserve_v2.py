@@ -1,14 +1,12 @@
 """KServe v2, the Open Inference Protocol: tensors, in JSON or in binary, batched along axis 0. **Pure.**
 
 A request's rows are what a batch joins; everything else that it says is in its lane key, so that a batch can say it for
-all. Its ``id`` and its time budget are its own. Between worker and batcher the rows of one request travel as: their
-number, the length of each tensor's data, the data.
+all. Its ``id`` and its time budget are its own.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +14,7 @@ import msgspec
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import JSON_TYPE, LEAST_PRIORITY, Answer, BatchBody, ParsedRequest, Text
+from mlproxy.protocols.frame import frame, unframe
 from mlproxy.protocols.json_slice import JsonError
 from mlproxy.protocols.tensor import Form, Sections, Tensor, join_members, read_tensor, with_commas
 from mlproxy.protocols.tensor_data import Rows, Style, TensorError
@@ -75,7 +74,7 @@ class CutTensors:
         return f"<CutTensors {self._columns!r}>"
 
     def part(self, first: int, count: int) -> bytes:
-        return _frame(count, [column.pick(first, count) for column in self._columns])
+        return frame(count, [column.pick(first, count) for column in self._columns])
 
 
 class KServeV2:
@@ -112,14 +111,14 @@ class KServeV2:
         timeout_ns, priority = _take_own_parameters(members)
         lane = _Lane(self._version, tuple([tensor.form for tensor in tensors]), with_commas(members))
         count = counts.pop()
-        items = _frame(count, [tensor.data for tensor in tensors])
+        items = frame(count, [tensor.data for tensor in tensors])
         return ParsedRequest(items, count, _encode(lane), identity, timeout_ns, priority)
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         lane = _decode(lane_key)
         total, columns = 0, [[] for _ in lane.forms]  # type: tuple[int, list[list[Text]]]
         for one in items:
-            count, data = _unframe(one, len(columns))
+            count, data = unframe(one, len(columns))
             total += count
             for column, piece in zip(columns, data, strict=True):
                 column.append(piece)
@@ -129,10 +128,10 @@ class KServeV2:
 
     def cut(self, lane_key: bytes, items: Text) -> CutTensors:
         forms = _decode(lane_key).forms
-        count, data = _unframe(items, len(forms))
+        count, data = unframe(items, len(forms))
         return CutTensors([form.rows(count, piece) for form, piece in zip(forms, data, strict=True)])
 
-    def split_reply(self, headers: bytes, body: bytes) -> TensorReply:
+    def split_reply(self, headers: bytes, body: bytes, asked: object = None) -> TensorReply:
         found = _JSON_BYTES.search(headers)
         end = int(found[1]) if found else len(body)
         if end > len(body):
@@ -220,23 +219,3 @@ def _write(
 
 def _size_bytes(buffers: Sequence[Text]) -> int:
     return sum([len(buffer) for buffer in buffers])
-
-
-def _frame(count: int, data: Sequence[Text]) -> bytes:
-    return b"".join((_lengths(len(data)).pack(count, *map(len, data)), *data))
-
-
-def _unframe(items: Text, tensors: int) -> tuple[int, list[Text]]:
-    index = _lengths(tensors)
-    count, *lengths = index.unpack_from(items)
-    view, end = memoryview(items), index.size
-    data: list[Text] = []
-    for length in lengths:
-        start, end = end, end + length
-        data.append(view[start:end])
-    return count, data
-
-
-@lru_cache(maxsize=64)
-def _lengths(tensors: int) -> struct.Struct:
-    return struct.Struct(f"<{tensors + 1}Q")

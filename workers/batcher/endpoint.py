@@ -98,22 +98,22 @@ class EndpointRuntime:
         self._events.append(event)
         self._wake(self)
 
-    def _backend_done(self, batch: Batch, result: BackendReply | BackendFailure) -> str | None:
+    def _backend_done(self, batch: Batch, asked: Any, result: BackendReply | BackendFailure) -> str | None:
         """Note how a call ended. Returns what only this side can see is wrong with its reply."""
         self._calls.pop(batch, None)
-        event = self._to_event(batch, result)
+        event = self._to_event(batch, asked, result)
         self._note(event)
         failure = event.failure
         return failure.detail if failure is not None and failure.kind == "contract" else None
 
-    def _to_event(self, batch: Batch, result: BackendReply | BackendFailure) -> Answered | Failed:
+    def _to_event(self, batch: Batch, asked: Any, result: BackendReply | BackendFailure) -> Answered | Failed:
         if isinstance(result, BackendFailure):
             return Failed(batch, Failure(result.kind, result.detail))
         if not 200 <= result.status < 300:
             return Failed(batch, Failure("status", "", result.status, result.headers, result.body))
         try:
             _check_identity(result.headers)
-            reply = self._codec.split_reply(result.headers, result.body)
+            reply = self._codec.split_reply(result.headers, result.body, asked)
         except BackendContract as error:
             return Failed(batch, Failure("contract", error.detail))
         except Exception:  # whoever waits for this batch must hear of it
@@ -181,7 +181,7 @@ class EndpointRuntime:
             for member in batch.members
         ]
         try:
-            headers, buffers, version = self._codec.join(batch.lane_key, items)
+            headers, buffers, version, asked = self._codec.join(batch.lane_key, items)
         except Exception:  # whoever waits for this batch must hear of it
             logger.exception("defect while writing a batch of %s", self.name)
             self._note(Failed(batch, Failure("contract", "the request cannot be sent")))
@@ -192,7 +192,7 @@ class EndpointRuntime:
             headers + self._budget_line(batch) + _OWN_HEADERS,
             buffers,
             self._timeout_ns,
-            partial(self._backend_done, batch),
+            partial(self._backend_done, batch, asked),
         )
         self._metrics.dispatched(batch.reason, batch.instances)
         if batch.first_call:

@@ -59,10 +59,10 @@ class FaultyCodec(KServeV1):
             raise ZeroDivisionError
         return super().join(lane_key, items)
 
-    def split_reply(self, headers: bytes, body: bytes) -> Any:
+    def split_reply(self, headers: bytes, body: bytes, asked: object = None) -> Any:
         if self._breaks_at == "reply" and b"666" in body:
             raise ZeroDivisionError
-        return super().split_reply(headers, body)
+        return super().split_reply(headers, body, asked)
 
     def render(self, pieces: Any, own: bytes) -> Answer:
         answer = super().render(pieces, own)

@@ -62,7 +62,12 @@ def test_a_key_of_the_design_that_does_not_act_yet_is_refused_as_such(keys: dict
 @pytest.mark.parametrize(
     ("keys", "path", "value", "choices"),
     [
-        ({"protocol": "custom"}, "protocol", "'custom'", "'kserve-v1', 'kserve-v2' or 'json-list'"),
+        (
+            {"protocol": "custom"},
+            "protocol",
+            "'custom'",
+            "'kserve-v1', 'kserve-v2', 'json-list' or 'openai-embeddings'",
+        ),
     ],
 )
 def test_a_choice_of_the_design_that_does_not_act_yet_is_answered_with_those_that_do(

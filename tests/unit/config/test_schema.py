@@ -39,6 +39,7 @@ def test_the_defaults_are_those_that_the_documents_promise() -> None:
         ("kserve-v1", "/v1/models/iris:predict", "/v1/models/iris", "/v1/models/iris:predict"),
         ("kserve-v2", "/v2/models/iris/infer", "/v2/models/iris", "/v2/models/iris/infer"),
         ("json-list", "/iris/predict", "/iris", "/predict"),
+        ("openai-embeddings", "/v1/embeddings", "/v1/embeddings", "/v1/embeddings"),
     ],
 )
 def test_a_protocol_brings_its_own_paths(protocol: str, predict: str, prefix: str, backend: str) -> None:

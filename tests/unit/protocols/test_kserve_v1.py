@@ -98,7 +98,6 @@ def test_the_items_of_a_request_are_cut_one_by_one() -> None:
         (b"\xef\xbb\xbf{}", "must be a JSON object"),
         (b"{}", "`instances` is missing"),
         (b'{"instance":[1]}', "`instances` is missing"),
-        (b'{"inputs":[1]}', "columnar `inputs` are not supported"),
         (b'{"instances":[]}', "`instances` is empty"),
         (b'{"a":1,"instances":[ ]}', "`instances` is empty"),
         (b'{"instances":{}}', "`instances` must be an array"),

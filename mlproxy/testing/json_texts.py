@@ -1,13 +1,10 @@
-"""JSON as people might write it, and accidents that may happen to it: what the protocols' properties are tried with."""
+"""JSON as people might write it, and accidents that may happen to it: what protocols are tried with. **Pure.**"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from hypothesis import strategies as st
-
-from mlproxy.protocols import Codec, ParsedRequest
 
 spaces = st.sampled_from(["", "", "", " ", "\n", "\t ", " \r\n"]).map(str.encode)
 numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True).map(str.encode)
@@ -26,6 +23,7 @@ def strings(draw: st.DrawFn) -> bytes:
 
 
 def commas(draw: st.DrawFn, pieces: list[bytes]) -> bytes:
+    """The inside of an array or object."""
     before, after = draw(spaces), draw(spaces)
     return b",".join(before + piece + after for piece in pieces) or before
 
@@ -76,9 +74,3 @@ def mutations(draw: st.DrawFn, body: bytes) -> bytes:
             case _:
                 body = body[end:] + body[start:end] + body[:start]
     return body
-
-
-def one_by_one(codec: Codec[Any], parsed: ParsedRequest) -> list[bytes]:
-    """A request's instances, each a part of its own."""
-    cut = codec.cut(parsed.lane_key, parsed.items)
-    return [bytes(cut.part(index, 1)) for index in range(parsed.instances)]
