@@ -42,6 +42,7 @@ class Engine:
         self._draining = False
         self._wakeup_ns: int | None = None
         self._budget = ExtraCallBudget()
+        self._alone_left_last = False  # of all first calls
         self._extra_in_flight = 0  # calls in flight that are not their members' first
         self._commands: list[Command] = []
 
@@ -57,8 +58,8 @@ class Engine:
         self._commands = commands
         for event in events:
             match event:
-                case Arrived(requests):
-                    self._arrive(requests, now_ns)
+                case Arrived(requests, alone):
+                    self._arrive(requests, now_ns, alone=alone)
                 case Pods(ready):
                     self._policy.observe_pods(ready)
                 case Answered(batch):
@@ -107,15 +108,16 @@ class Engine:
             "queued_instances": self.queued_instances,
             "queued_bytes": self.queued_bytes,
             "lanes": len(self._queue.lanes),
+            "alone": len(self._queue.alone),
             "in_flight": len(self._in_flight),
             "waiting_again": len(self._again),
             "extra_call_budget": self._budget.tokens,
             **self._policy.statistics(),
         }
 
-    def _arrive(self, requests: Sequence[Request], now_ns: int) -> None:
+    def _arrive(self, requests: Sequence[Request], now_ns: int, *, alone: bool) -> None:
         before = self._queue.instances
-        for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns):
+        for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns, alone=alone):
             self._commands.append(Reject(request, refusal))
         self._policy.observe_arrivals(self._queue.instances - before, now_ns)
 
@@ -243,7 +245,7 @@ class Engine:
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self, now_ns: int) -> None:
-        while (batch := self._next_again(now_ns) or self._next_batch(now_ns)) is not None:
+        while (batch := self._next_again(now_ns) or self._next_first(now_ns)) is not None:
             batch.enter_flight(now_ns)
             self._in_flight.add(batch)
             if not batch.first_call:
@@ -269,6 +271,22 @@ class Engine:
             self._fail_all([member for member in batch.members if member.state is State.AGAIN], otherwise, now_ns)
         return None
 
+    def _next_first(self, now_ns: int) -> Batch | None:
+        """A batch, or somebody who goes alone: in turns, as long as there are both."""
+        if not len(self._queue.alone):
+            return self._next_batch(now_ns)
+        if self._alone_left_last:
+            return self._next_batch(now_ns) or self._next_alone()
+        return self._next_alone() or self._next_batch(now_ns)
+
+    def _next_alone(self) -> Batch | None:
+        if len(self._in_flight) >= self._policy.inflight_limit():
+            return None
+        self._alone_left_last = True
+        self._budget.earn()
+        member = self._queue.take_alone()
+        return Batch(next(self._batch_ids), member.lane_key, [member], member.count, "alone")
+
     def _next_batch(self, now_ns: int) -> Batch | None:
         decision = self._policy.choose(self._queue.lanes, len(self._in_flight), now_ns)
         if isinstance(decision, WaitUntil):
@@ -280,6 +298,7 @@ class Engine:
             decision = Flush(lane, size_cap, "drain", max(0, size_cap - lane.instances))
         if decision is None:
             return None
+        self._alone_left_last = False
         members, instances = self._queue.take(decision.lane, decision.size, decision.late_size)
         self._budget.earn()
         return Batch(next(self._batch_ids), decision.lane.key, members, instances, decision.reason)
