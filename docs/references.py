@@ -168,6 +168,7 @@ LABEL_VALUES = {
         "split": "the batch before had failed, and this is a half of it",
         "paced": "sooner than it had to: the slots that are needed anyway could take it",
         "late": "none of its requests could be answered in time any more",
+        "alone": "one request that is not batched",
     },
     "shed_total": {
         "queue_full": "503, `limits.queue_instances` or the batcher's `limits.queue_bytes`",

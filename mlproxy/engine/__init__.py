@@ -19,8 +19,9 @@ from mlproxy.engine.events import (
     FailureKind,
     Pods,
 )  # fmt: skip
+from mlproxy.engine.failure import may_be_one_members
 from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
-from mlproxy.engine.request import Batch, FlushReason, Part, Piece, Request, State
+from mlproxy.engine.request import Batch, FlushReason, Member, Part, Piece, Request, State
 
 __all__ = [
     "Abort",
@@ -39,6 +40,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FlushReason",
+    "Member",
     "NoBatching",
     "Part",
     "Piece",
@@ -50,5 +52,6 @@ __all__ = [
     "Request",
     "State",
     "StaticBatching",
+    "may_be_one_members",
     "policy_for",
 ]

@@ -42,6 +42,8 @@ class Engine:
         self._draining = False
         self._wakeup_ns: int | None = None
         self._budget = ExtraCallBudget()
+        self._alone_left_last = False  # of all first calls
+        self._extra_in_flight = 0  # calls in flight that are not their members' first
         self._commands: list[Command] = []
 
     def __repr__(self) -> str:
@@ -56,8 +58,8 @@ class Engine:
         self._commands = commands
         for event in events:
             match event:
-                case Arrived(requests):
-                    self._arrive(requests, now_ns)
+                case Arrived(requests, alone):
+                    self._arrive(requests, now_ns, alone=alone)
                 case Pods(ready):
                     self._policy.observe_pods(ready)
                 case Answered(batch):
@@ -106,15 +108,16 @@ class Engine:
             "queued_instances": self.queued_instances,
             "queued_bytes": self.queued_bytes,
             "lanes": len(self._queue.lanes),
+            "alone": len(self._queue.alone),
             "in_flight": len(self._in_flight),
             "waiting_again": len(self._again),
             "extra_call_budget": self._budget.tokens,
             **self._policy.statistics(),
         }
 
-    def _arrive(self, requests: Sequence[Request], now_ns: int) -> None:
+    def _arrive(self, requests: Sequence[Request], now_ns: int, *, alone: bool) -> None:
         before = self._queue.instances
-        for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns):
+        for request, refusal in self._queue.admit(requests, self._policy.split_size, now_ns, alone=alone):
             self._commands.append(Reject(request, refusal))
         self._policy.observe_arrivals(self._queue.instances - before, now_ns)
 
@@ -144,24 +147,30 @@ class Engine:
         if not self._settle(batch, failure, now_ns):
             return
         members = [member for member in batch.members if member.state is State.IN_FLIGHT]
-        if may_help(failure, batch) and batch.attempt < self._retry_attempts and self._budget.spend(1):
+        alone = len(batch.members) == 1  # one of the others, who has left, may have been the cause
+        own = is_about_the_call(failure) or (failure.kind == "status" and alone)
+        outcome = failure if own else to_error(failure)
+        divisible = not alone and may_be_one_members(failure)
+        if self._may_retry(batch, failure, divisible=divisible):
             attempt = batch.attempt + 1
-            self._send_again(members, batch, failure, now_ns + retry_pause_ns(attempt), attempt=attempt)
-            return
-        if len(members) > 1 and may_be_one_members(failure) and self._budget.spend(2):
+            not_before_ns = now_ns + retry_pause_ns(attempt)
+            self._send_again(members, batch, failure, not_before_ns, outcome, attempt=attempt)
+        elif divisible:
             middle = len(members) // 2
             for half in (members[:middle], members[middle:]):
-                self._send_again(half, batch, failure, now_ns, isolating=True)
-            return
-        own = is_about_the_call(failure) or (failure.kind == "status" and len(members) == 1)
-        for member in members:
-            # A whole request was in this batch only, which is gone; parts of a split one may be in others.
-            in_others = isinstance(member, Part)
-            self._fail(member.owner, failure if own else to_error(failure), now_ns, in_batches=in_others)
+                if half:
+                    self._send_again(half, batch, failure, 0, outcome, isolating=True)
+        else:
+            self._fail_all(members, outcome, now_ns)
+
+    def _may_retry(self, batch: Batch, failure: Failure, *, divisible: bool) -> bool:
+        if batch.attempt >= self._retry_attempts or not may_help(failure, batch):
+            return False
+        return not (divisible and self._budget.in_doubt) and self._budget.spend_retry()
 
     def _send_again(
-        self, members: list[Member], batch: Batch, failure: Failure, not_before_ns: int, *,
-        attempt: int = 0, isolating: bool = False,
+        self, members: list[Member], batch: Batch, failure: Failure, not_before_ns: int,
+        otherwise: Failure | ProxyError, *, attempt: int = 0, isolating: bool = False,
     ) -> None:  # fmt: skip
         again = Batch(
             next(self._batch_ids), batch.lane_key, members, sum(member.count for member in members),
@@ -172,17 +181,27 @@ class Engine:
             member.state = State.AGAIN
             if member.deadline_ns:
                 self._queue.deadlines.watch(member.owner)
-        self._again.push(again, not_before_ns)
+        self._again.push(again, not_before_ns, otherwise)
+
+    def _fail_all(self, members: Iterable[Member], outcome: ProxyError | Failure, now_ns: int) -> None:
+        for member in members:
+            # A whole request was in this batch only, which is gone; parts of a split one may be in others.
+            self._fail(member.owner, outcome, now_ns, in_batches=isinstance(member, Part))
 
     def _settle(self, batch: Batch, failure: Failure | None, now_ns: int) -> bool:
         """The call of ``batch`` ended; False when nobody knows it any more (it was aborted)."""
         if batch not in self._in_flight:
             return False
-        self._in_flight.discard(batch)
+        self._end_flight(batch)
         self._policy.observe_outcome(batch, failure, now_ns)
-        if failure is None and not batch.first_call:
-            self._budget.refund()
+        if failure is None:
+            self._budget.answered(batch)
         return True
+
+    def _end_flight(self, batch: Batch) -> None:
+        self._in_flight.discard(batch)
+        if not batch.first_call:
+            self._extra_in_flight -= 1
 
     def _fail(
         self, request: Request, outcome: ProxyError | Failure, now_ns: int, *, in_batches: bool = True
@@ -219,28 +238,54 @@ class Engine:
             if member in batch.members:
                 batch.live -= 1
                 if not batch.live and batch in self._in_flight:
-                    self._in_flight.discard(batch)
+                    self._end_flight(batch)
                     self._policy.observe_abort(batch, now_ns)
                     self._commands.append(Abort(batch))
 
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self, now_ns: int) -> None:
-        while (batch := self._next_again(now_ns) or self._next_batch(now_ns)) is not None:
+        while (batch := self._next_again(now_ns) or self._next_first(now_ns)) is not None:
             batch.enter_flight(now_ns)
             self._in_flight.add(batch)
+            if not batch.first_call:
+                self._extra_in_flight += 1
             self._policy.observe_dispatch(batch, now_ns)
             self._commands.append(Dispatch(batch))
 
     def _next_again(self, now_ns: int) -> Batch | None:
-        """A retry or a half of a failed batch whose time has come. Its members have waited longest."""
-        not_before_ns = self._again.next_ns
-        if not_before_ns is None or len(self._in_flight) >= self._policy.inflight_limit():
+        """A retry or a half of a failed batch whose time has come, and which is paid for. It has waited longest."""
+        while (not_before_ns := self._again.next_ns) is not None:
+            if len(self._in_flight) >= self._policy.inflight_limit():
+                return None
+            if not_before_ns > now_ns and not self._draining:
+                self._wake_at(not_before_ns)
+                return None
+            batch, otherwise = self._again.first
+            paid = batch.attempt > 0 or self._budget.spend(self._extra_in_flight)
+            if not paid and self._extra_in_flight:
+                return None  # an answer of those may pay for this half
+            self._again.pop()
+            if paid:
+                return batch
+            self._fail_all([member for member in batch.members if member.state is State.AGAIN], otherwise, now_ns)
+        return None
+
+    def _next_first(self, now_ns: int) -> Batch | None:
+        """A batch, or somebody who goes alone: in turns, as long as there are both."""
+        if not len(self._queue.alone):
+            return self._next_batch(now_ns)
+        if self._alone_left_last:
+            return self._next_batch(now_ns) or self._next_alone()
+        return self._next_alone() or self._next_batch(now_ns)
+
+    def _next_alone(self) -> Batch | None:
+        if len(self._in_flight) >= self._policy.inflight_limit():
             return None
-        if not_before_ns > now_ns and not self._draining:
-            self._wake_at(not_before_ns)
-            return None
-        return self._again.pop()
+        self._alone_left_last = True
+        self._budget.earn()
+        member = self._queue.take_alone()
+        return Batch(next(self._batch_ids), member.lane_key, [member], member.count, "alone")
 
     def _next_batch(self, now_ns: int) -> Batch | None:
         decision = self._policy.choose(self._queue.lanes, len(self._in_flight), now_ns)
@@ -253,6 +298,7 @@ class Engine:
             decision = Flush(lane, size_cap, "drain", max(0, size_cap - lane.instances))
         if decision is None:
             return None
+        self._alone_left_last = False
         members, instances = self._queue.take(decision.lane, decision.size, decision.late_size)
         self._budget.earn()
         return Batch(next(self._batch_ids), decision.lane.key, members, instances, decision.reason)

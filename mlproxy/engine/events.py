@@ -34,6 +34,7 @@ class Arrived:
     """All requests that one loop turn drained, in order of arrival."""
 
     requests: Sequence[Request]
+    alone: bool = False  #: each is to be a call of its own, which nobody else is to share
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,19 @@ share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mlproxy.engine.admission import DrainRate, QueueBounds
+from mlproxy.engine.alone import AloneQueue
 from mlproxy.engine.deadlines import Deadlines
 from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.request import Member, Request, State, split
-from mlproxy.errors import ProxyError
+from mlproxy.errors import Overloaded, ProxyError
+
+#: Share of `limits.queue_instances` that those who go alone may take: they go one by one, and whoever sends what makes
+#: batches fail as fast as possible must not fill the queue for all others.
+ALONE_SHARE = 0.5
 
 
 class Queue:
@@ -21,6 +26,7 @@ class Queue:
 
     def __init__(self, bounds: QueueBounds, lanes: LaneTable) -> None:
         self.lanes = lanes
+        self.alone = AloneQueue(lanes.slo_ns)
         self.deadlines = Deadlines()
         self.drain_rate = DrainRate()
         self.instances = 0
@@ -31,13 +37,16 @@ class Queue:
         return f"<Queue {self.instances} instances, {self.size_bytes} bytes, {len(self.lanes)} lanes>"
 
     def admit(
-        self, requests: Sequence[Request], split_size: int | None, now_ns: int
-    ) -> Sequence[tuple[Request, ProxyError]]:
-        """Let ``requests`` wait; returns those that may not, each with the reason."""
-        refused: Sequence[tuple[Request, ProxyError]] = ()
+        self, requests: Sequence[Request], split_size: int | None, now_ns: int, *, alone: bool = False
+    ) -> list[tuple[Request, ProxyError]]:
+        """Let ``requests`` wait, each ``alone`` or with its like; returns those that may not, each with the reason."""
+        refused: list[tuple[Request, ProxyError]] = []
+        if alone:
+            refused = self._refuse_alone(requests, now_ns)
+            requests = [request for request in requests if request.state is State.QUEUED]
         counts, size_bytes = _measure(requests)
         if not self._bounds.take(sum(counts), size_bytes):  # not all of them: each is asked for itself
-            refused = self._refuse(requests, now_ns)
+            refused += self._refuse(requests, now_ns)
             requests = [request for request in requests if request.state is State.QUEUED]
             counts, size_bytes = _measure(requests)
         self.instances += sum(counts)
@@ -45,10 +54,23 @@ class Queue:
         for request in requests:
             if request.deadline_ns:
                 self.deadlines.watch(request)
-        if split_size is None or max(counts, default=0) <= split_size:
-            self.lanes.append(requests)
-        else:
-            self.lanes.append(_split_large(requests, split_size))
+        members: Iterable[Member] = requests
+        if split_size is not None and max(counts, default=0) > split_size:
+            members = _split_large(requests, split_size)
+        (self.alone if alone else self.lanes).append(members)
+        return refused
+
+    def _refuse_alone(self, requests: Sequence[Request], now_ns: int) -> list[tuple[Request, ProxyError]]:
+        refused: list[tuple[Request, ProxyError]] = []
+        waiting, most = self.alone.instances, self._bounds.max_instances * ALONE_SHARE
+        for request in requests:
+            if waiting and waiting + request.count > most:
+                request.state = State.DONE
+                detail = f"{waiting} instances of requests that cannot be batched are waiting"
+                retry_after_s = self.drain_rate.retry_after_s(waiting, now_ns)
+                refused.append((request, Overloaded(detail, retry_after_s=retry_after_s)))
+            else:
+                waiting += request.count
         return refused
 
     def _refuse(self, requests: Sequence[Request], now_ns: int) -> list[tuple[Request, ProxyError]]:
@@ -73,9 +95,16 @@ class Queue:
         self._release(instances, sum([member.size_bytes for member in members]))
         return members, instances
 
+    def take_alone(self) -> Member:
+        """The most urgent of those who go alone; there must be one."""
+        member = self.alone.take()
+        self._release(member.count, member.size_bytes)
+        return member
+
     def withdraw(self, member: Member, state: State) -> None:
         """``member``, in ``state`` until now, goes without having been taken; its own state must say so already."""
-        self.lanes.leave(member, late=state is State.LATE)
+        if not self.alone.leave(member):
+            self.lanes.leave(member, late=state is State.LATE)
         self._release(member.count, member.size_bytes)
 
     def _release(self, instances: int, size_bytes: int) -> None:

@@ -20,8 +20,8 @@ Piece: TypeAlias = tuple[Any, int, int]
 
 #: Why a batch left: at its size cap, at its latest instant, at once because nothing was in flight, because a slot was
 #: free, because nothing more will come, as one half of a batch that failed, early because the time it takes was paid
-#: for, or late already.
-FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split", "paced", "late"]
+#: for, late already, or because its one member is not to be batched.
+FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split", "paced", "late", "alone"]
 
 
 class State(IntEnum):

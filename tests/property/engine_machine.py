@@ -57,6 +57,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.waiting: set[int] = set()
         self.ended: dict[int, Command] = {}
         self.cancelled: set[int] = set()
+        self.alone: set[int] = set()
         self.calls: dict[int, Batch] = {}
         self.draining = False
         self.idle_wakeups: list[int] = []
@@ -74,8 +75,11 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         counts=st.lists(st.sampled_from([1, 1, 1, 2, 3, 20]), min_size=1, max_size=8), lanes=st.integers(1, 3),
         budget_ms=st.sampled_from([0, 0, 0, 30, 300]), seed=st.integers(0, 99), urgent=st.booleans(),
+        alone=st.sampled_from([False, False, True]),
     )  # fmt: skip
-    def arrive(self, counts: list[int], lanes: int, budget_ms: int, seed: int, urgent: bool) -> None:
+    def arrive(
+        self, counts: list[int], lanes: int, budget_ms: int, seed: int, urgent: bool, alone: bool
+    ) -> None:  # fmt: skip
         rng = random.Random(seed)
         arrived = []
         for count in counts:
@@ -87,7 +91,9 @@ class EngineMachine(RuleBasedStateMachine):
             self.requests[number] = request
             self.waiting.add(number)
             arrived.append(request)
-        self._handle(Arrived(arrived))
+            if alone:
+                self.alone.add(number)
+        self._handle(Arrived(arrived, alone))
 
     @precondition(lambda self: self.calls)
     @rule(
@@ -238,6 +244,8 @@ class EngineMachine(RuleBasedStateMachine):
         assert batch.instances == sum(member.count for member in batch.members)
         assert len({member.owner.lane_key for member in batch.members}) == 1
         assert batch.dispatched_ns == self.now_ns
+        if any(member.owner.id in self.alone for member in batch.members):
+            assert len(batch.members) == 1, "company for one who goes alone"
         if self.policy.split_size is None:
             assert len(batch.members) == 1
         else:

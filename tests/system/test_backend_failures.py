@@ -15,7 +15,7 @@ from tests.system.conftest import StartProxy
 from tests.system.endpoint import Endpoint, assert_answer, assert_error
 from tests.system.raw_http import WITHIN_S, Caller
 
-FRESH_ENDPOINTS = 28  #: at least as many as tests that ask for one; each makes the page of metrics longer
+FRESH_ENDPOINTS = 30  #: at least as many as tests that ask for one; each makes the page of metrics longer
 RETRIES = 2
 BATCHING = {"policy": "static", "max_size": 16, "max_inflight": 1}
 
@@ -336,6 +336,30 @@ def test_a_poison_instance_fails_alone_with_the_backends_own_words(endpoint: End
         else:
             assert_answer(response, instance)
     assert endpoint.metric("isolated_total", verdict="poison") == 1
+
+
+def test_poison_that_was_found_once_goes_alone_from_then_on_until_it_is_answered(endpoint: Endpoint) -> None:
+    backend = endpoint.backend
+    backend.script = poisoned_by(b'"poison"', scripted.status(422, b"its own words"))
+    endpoint.ask_as_one_batch(b'"0"', b'"poison"', b'"2"')
+    with backend.held() as gate, ExitStack() as stack:
+        callers = [stack.enter_context(Caller(endpoint.proxy.url)) for _ in range(5)]
+        before = len(backend.predictions)
+        callers[0].send(endpoint.data(b'"occupies the slot"'))
+        assert wait_until(lambda: len(backend.predictions) == before + 1, WITHIN_S)
+        for caller, instance in zip(callers[1:], (b'"poison"', b'"4"', b'"5"', b'"poison"'), strict=True):
+            caller.send(endpoint.data(instance))
+        assert wait_until(lambda: endpoint.queue_depth() == 4, WITHIN_S)
+        gate.open()
+        responses = [caller.read_response() for caller in callers[1:]]
+    assert [response.status for response in responses] == [422, 200, 200, 422]
+    calls = [call.instances for call in backend.predictions[before + 1 :]]
+    assert calls == [[b'"poison"'], [b'"4"', b'"5"'], [b'"poison"']]
+    assert endpoint.metric("isolated_total", verdict="poison") == 3
+    backend.forget()
+    assert_answer(endpoint.ask(b'"poison"'), b'"poison"')
+    backend.forget()
+    endpoint.ask_as_one_batch(b'"7"', b'"poison"')
 
 
 def test_what_the_backend_says_about_the_call_is_said_to_everyone_with_one_call(endpoint: Endpoint) -> None:

@@ -25,16 +25,19 @@ from mlproxy.engine import (
     Event,
     Failed,
     Failure,
+    Member,
     Part,
     Piece,
     Reject,
     Relay,
+    may_be_one_members,
 )  # fmt: skip
 from mlproxy.errors import BackendContract, ProxyError
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Answer, Codec, Text
 from mlproxy.units import NS_PER_MS
 from workers.batcher.link import LinkedRequest, WorkerLink
+from workers.batcher.poison import PoisonTable
 
 logger = logging.getLogger("mlproxy.batcher")
 
@@ -70,6 +73,7 @@ class EndpointRuntime:
         self._arrivals: list[LinkedRequest] = []
         self._events: list[Event] = []
         self._calls: dict[Batch, BackendCall] = {}
+        self._poison = PoisonTable()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
 
@@ -92,11 +96,22 @@ class EndpointRuntime:
         self._note(Drain())
 
     def _note(self, event: Event) -> None:
-        if self._arrivals:  # what arrived before the event comes before it
-            self._events.append(Arrived(self._arrivals))
-            self._arrivals = []
+        self._note_arrivals()  # what arrived before the event comes before it
         self._events.append(event)
         self._wake(self)
+
+    def _note_arrivals(self) -> None:
+        arrivals = self._arrivals
+        if not arrivals:
+            return
+        self._arrivals = []
+        if self._poison:
+            alone = [request for request in arrivals if self._poison.holds(request.lane_key, request.items)]
+            if alone:
+                self._events.append(Arrived(alone, alone=True))
+                set_apart = set(alone)
+                arrivals = [request for request in arrivals if request not in set_apart]
+        self._events.append(Arrived(arrivals))
 
     def _backend_done(self, batch: Batch, asked: Any, result: BackendReply | BackendFailure) -> str | None:
         """Note how a call ended. Returns what only this side can see is wrong with its reply."""
@@ -125,9 +140,8 @@ class EndpointRuntime:
 
     def turn(self, now_ns: int, touched: set[WorkerLink]) -> None:
         """Hand everything noted since the last turn to the engine and carry out its commands."""
-        if self._arrivals:
-            self._events.append(Arrived(self._arrivals))
-            self._arrivals = []
+        self._poison.expire(now_ns)
+        self._note_arrivals()
         events, self._events = self._events, []
         for event in events:
             if isinstance(event, Answered | Failed):
@@ -221,8 +235,19 @@ class EndpointRuntime:
         batch, failure = event.batch, event.failure
         code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
-        if batch.isolating and len(batch.members) == 1:
-            self._metrics.isolated("cleared" if failure is None else "poison")
+        if len(batch.members) == 1 and (batch.isolating or batch.reason == "alone"):
+            self._judge(batch.members[0], failure, now_ns)
+
+    def _judge(self, member: Member, failure: Failure | None, now_ns: int) -> None:
+        """A request went alone because its batch, or once the batch of one like it, had failed: was it the cause?"""
+        self._metrics.isolated("cleared" if failure is None else "poison")
+        if isinstance(member, Part):
+            return  # others of its request's parts are not like it
+        request = cast(LinkedRequest, member)
+        if failure is None:
+            self._poison.discard(request.lane_key, request.items)
+        elif may_be_one_members(failure):
+            self._poison.add(request.lane_key, request.items, now_ns)
 
     def _gauge(self) -> None:
         engine = self.engine

@@ -1,0 +1,79 @@
+"""Requests that are not batched: at once when a slot is free, with nobody, and not before everybody else for ever."""
+
+from __future__ import annotations
+
+from mlproxy.engine import Arrived, Batch, Cancelled, Drain, Failed, Failure, Reject, StaticBatching
+from mlproxy.errors import DeadlineExceeded, Overloaded
+from tests.unit.engine.world import MS, World, answer, dispatched, only_batch
+
+
+def alone(world: World, *counts: int, deadline_ms: int = 0) -> Arrived:
+    return Arrived([world.request(count, deadline_ms=deadline_ms) for count in counts], alone=True)
+
+
+def test_it_leaves_at_once_and_with_nobody() -> None:
+    world = World(StaticBatching(8, 100 * MS, 4))
+    world.at(0, Arrived([world.request()]))
+    batches = dispatched(world.at(1, alone(world, 1, 1)))
+    assert [(batch.reason, len(batch.members)) for batch in batches] == [("alone", 1), ("alone", 1)]
+    batch = only_batch(world.at(100))
+    assert (batch.reason, batch.instances) == ("deadline", 1)
+
+
+def test_it_waits_for_a_slot_within_the_bounds_and_until_its_deadline() -> None:
+    world = World(StaticBatching(8, 0, 1), max_queued=10)
+    running = only_batch(world.arrive(0, 1)[1])
+    refused = world.at(1, alone(world, 2, 2, 2, deadline_ms=30))
+    assert [type(command.error) for command in refused if isinstance(command, Reject)] == [Overloaded]
+    assert world.engine.queued_instances == 4
+    assert world.engine.next_wakeup_ns() == 30 * MS
+    expired = world.at(30)
+    assert [type(command.error) for command in expired if isinstance(command, Reject)] == [DeadlineExceeded] * 2
+    assert world.engine.queued_instances == 0
+    assert dispatched(world.at(31, answer(running))) == []
+    assert world.engine.idle
+
+
+def test_a_caller_that_leaves_is_not_sent() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    running = only_batch(world.arrive(0, 1)[1])
+    arrival = alone(world, 1, 1)
+    world.at(1, arrival)
+    world.at(2, Cancelled(arrival.requests[0]))
+    assert only_batch(world.at(3, answer(running))).members == [arrival.requests[1]]
+
+
+def test_who_has_less_time_goes_first() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    running = only_batch(world.arrive(0, 1)[1])
+    world.at(1, alone(world, 1), hurried := alone(world, 1, deadline_ms=200))
+    assert only_batch(world.at(3, answer(running))).members == list(hurried.requests)
+
+
+def test_whoever_sends_much_that_goes_alone_gets_every_other_turn_and_half_of_the_queue() -> None:
+    world = World(StaticBatching(4, 0, 1), max_queued=100)
+    running = only_batch(world.at(0, alone(world, *[1] * 60)))
+    turns: list[Batch] = []
+    for ms in range(1, 21):
+        world.at(ms, alone(world, *[1] * 10))  # ten times as many as there are turns
+        refused = world.at(ms, Arrived([world.request() for _ in range(2)]))
+        assert refused == []
+        running = only_batch(world.at(ms, answer(running)))
+        turns.append(running)
+    assert [batch.reason == "alone" for batch in turns] == [turn % 2 == 1 for turn in range(20)]
+    assert sum(batch.instances for batch in turns if batch.reason != "alone") == 2 + 9 * 4
+
+
+def test_a_large_one_goes_in_parts_each_of_them_alone() -> None:
+    world = World(StaticBatching(4, 0, 9))
+    batches = dispatched(world.at(0, alone(world, 6, 6)))
+    assert [batch.instances for batch in batches] == [4, 2, 4, 2]
+
+
+def test_a_retry_is_alone_too_and_draining_waits_for_it() -> None:
+    world = World(StaticBatching(4, 0, 1))
+    batch = only_batch(world.at(0, alone(world, 1)))
+    world.at(1, Failed(batch, Failure("connect", "refused")), Drain())
+    world.at(1, Arrived([world.request()]))
+    (running,) = world.engine._in_flight
+    assert (running.reason, running.attempt, len(running.members)) == ("alone", 1, 1)
