@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import random
 import socket
 import struct
 import time
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
@@ -134,7 +136,9 @@ class Caller:
         word = "poison" if poison else "fine"
         return [[f"{self.number}-{self._sequence}-{i}", word, "x" * padding] for i in range(count)]
 
-    def request(self, instances: Sequence[Any], *headers: bytes, version: bytes = b"1.1", chunked: int = 0) -> bytes:
+    def request(
+        self, instances: Sequence[Any], *headers: bytes, version: bytes = b"1.1", chunked: int = 0, coding: str = "",
+    ) -> bytes:  # fmt: skip
         """A prediction, to one of the two endpoints and one of a few lanes."""
         route, document = b"/v1/models/a:predict", {"instances": instances, "signature_name": f"s{self.number % 3}"}
         body = orjson.dumps(document)
@@ -142,6 +146,9 @@ class Caller:
             route, body = b"/b/predict", orjson.dumps(instances)
         head = b"POST %b HTTP/%b\r\nHost: soak\r\nContent-Type: application/json\r\n" % (route, version)
         head += b"".join(header + b"\r\n" for header in headers)
+        if coding:
+            body = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+            head += b"Content-Encoding: %b\r\n" % coding.encode()
         self._tally.sent += 1
         if not chunked:
             return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)

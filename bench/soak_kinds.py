@@ -49,6 +49,24 @@ async def hurried(caller: Caller) -> None:
     await caller.expect(connection, instances, "deadline-exceeded")
 
 
+async def urgent(caller: Caller) -> None:
+    """With a priority, the same one each time or not."""
+    connection = await caller.open()
+    for _ in range(caller.rng.randint(1, 4)):
+        instances = caller.instances(caller.rng.choice((1, 1, 12)))
+        connection.send(caller.request(instances, b"X-MLProxy-Priority: %d" % caller.rng.randint(1, 2)))
+        await caller.expect(connection, instances)
+
+
+async def compressed(caller: Caller) -> None:
+    """Compressed, a plain one in between."""
+    connection = await caller.open()
+    for coding in ("gzip", "", "deflate"):
+        instances = caller.instances(2, padding=caller.rng.choice((0, 5000)))
+        connection.send(caller.request(instances, coding=coding, chunked=caller.rng.choice((0, 20))))
+        await caller.expect(connection, instances)
+
+
 async def leaving(caller: Caller) -> None:
     """Gone before the answer, perhaps in the middle of the body."""
     connection = await caller.open()
@@ -140,5 +158,5 @@ async def deaf(caller: Caller) -> None:
 #: How often each kind comes, relative to the others.
 MIX: dict[Kind, int] = {
     plain: 60, oversized: 6, large: 4, poisonous: 1, hurried: 6, leaving: 6, slow: 1, pipelining: 3, chunked: 4,
-    ancient: 3, garbage: 4, deaf: 1,
+    ancient: 3, garbage: 4, deaf: 1, urgent: 6, compressed: 4,
 }  # fmt: skip

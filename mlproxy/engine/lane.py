@@ -171,14 +171,21 @@ class Lane:
         return taken
 
     def _take_merged(self, room: int) -> list[Member]:
+        members, others, slo_ns, queued = self._in_order, self._others, self._slo_ns, State.QUEUED
         taken: list[Member] = []
-        while (due_ns := self.due_ns) is not None:
-            member = self._head(due_ns)
-            if member.count > room and taken:
-                break
-            taken.append(member)
-            room -= member.count
-            self._pop(due_ns)
+        while members or others:
+            is_other = not members or (bool(others) and others[0][0] <= members[0].arrived_ns + slo_ns)
+            member = others[0][2] if is_other else members[0]
+            if member.state is queued:
+                count = member.count
+                if count > room and taken:
+                    break
+                taken.append(member)
+                room -= count
+            if is_other:
+                heappop(others)
+            else:
+                members.popleft()
         return taken
 
     def _head(self, due_ns: int) -> Member:

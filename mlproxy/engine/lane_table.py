@@ -70,7 +70,8 @@ class LaneTable:
 
     def took_late(self, lane: Lane) -> None:
         """Some that were put aside were taken from ``lane``: next time others come first, or it might never empty."""
-        if self._late.pop(lane, lane) is None:
+        if lane in self._late:
+            del self._late[lane]
             self._late[lane] = None
 
     def in_order(self) -> Iterator[Lane]:

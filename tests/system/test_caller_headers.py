@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -17,6 +18,8 @@ from tests.system.tensors import answer_of, batch_of, infer, serve
 #: All that a batch says to a backend by itself.
 OWN = {"host", "content-type", "accept", "accept-encoding", "user-agent", "content-length"}
 TIMEOUT_MS = 5000
+#: What a machine that others use too mostly needs to say something; the proxy's own looks are 500 ms apart.
+SOON_MS = 50
 LANE_HEADERS = ["Authorization", "x-tenant"]
 
 
@@ -28,6 +31,7 @@ def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
     return start_proxy({
         "endpoints": [
             {"name": "plain", "backend": backend, "batching": static},
+            {"name": "slo", "backend": backend, "batching": {"policy": "slo"}},
             {"name": "tensors", "protocol": "kserve-v2", "backend": backend, "batching": static},
             {"name": "tenants", "backend": backend, "batching": {**static, "lane_headers": LANE_HEADERS}},
         ],
@@ -175,3 +179,31 @@ def test_the_backend_is_told_how_long_somebody_waits_for_it(
         assert told is None
     else:
         assert least <= int(told or 0) <= most
+
+
+# --- when the time is over ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["plain", "slo"], ids=["static", "slo"])
+def test_who_waits_for_a_slot_is_told_at_the_moment_when_its_time_is_over(
+    proxy: Proxy, backend: Backend, name: str
+) -> None:
+    endpoint = Endpoint(name, proxy, backend)
+    budgets_ms = [450, 200, 380, 270, 330]  # most of the later ones are over first
+    with backend.held() as gate, ExitStack() as stack:
+        first, patient, *callers = [stack.enter_context(Caller(proxy.url)) for _ in range(2 + len(budgets_ms))]
+        first.send(predict(endpoint, b'"occupies the slot"'))
+        assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
+        patient.send(predict(endpoint, b'"patient"'))
+        sent_s, over_ms = [], []
+        for caller, budget_ms in zip(callers, budgets_ms, strict=True):
+            sent_s.append(time.monotonic())
+            caller.send(predict(endpoint, b'"hasty"', f"X-Request-Timeout-Ms: {budget_ms}"))
+        for index in sorted(range(len(budgets_ms)), key=lambda index: sent_s[index] + budgets_ms[index] / 1000):
+            assert_error(callers[index].read_response(), 504, "deadline-exceeded")
+            over_ms.append((time.monotonic() - sent_s[index]) * 1000 - budgets_ms[index])
+        assert min(over_ms) >= 0
+        assert sorted(over_ms)[len(over_ms) // 2] < SOON_MS, f"milliseconds after the deadlines: {over_ms}"
+        gate.open()
+        assert first.read_response().status == patient.read_response().status == 200
+    assert sum(call.instances.count(b'"hasty"') for call in backend.predictions) == 0

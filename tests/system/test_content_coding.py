@@ -106,6 +106,7 @@ def test_tensors_in_binary_are_measured_as_they_were_before_they_were_compressed
         ("gzip", gzip.compress(b'{"instances": ["%b"]}' % (b"x" * BODY_BYTES)), 413, "body-too-large", "inflated"),
         ("br", b"x", 415, "unsupported-media-type", "'br'"),
     ],
+    ids=["cut off", "followed by more", "of another coding", "no JSON", "too large", "of a coding that nobody takes"],
 )  # fmt: skip
 def test_a_body_that_cannot_be_inflated_is_refused_and_the_connection_goes_on(
     proxy: Proxy, backend: Backend, coding: str, body: bytes, status: int, slug: str, words: str

@@ -106,6 +106,22 @@ def test_tritons_client_asks_about_the_server_and_for_versions(triton: Any, prox
         client.close()
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_tritons_client_may_compress_its_requests_and_say_how_urgent_they_are(
+    triton: Any, proxy: Proxy, backend: Backend, coding: str
+) -> None:
+    client = triton.InferenceServerClient(urlsplit(proxy.url).netloc)
+    try:
+        result = client.infer(
+            "iris", _inputs(triton, 3, True), request_id="3", priority=1, request_compression_algorithm=coding,
+            response_compression_algorithm=coding,
+        )  # fmt: skip
+        _assert_own(result, 3)
+        assert batch_of(backend.predictions[-1]).document["parameters"] == {"binary_data_output": True}
+    finally:
+        client.close()
+
+
 def test_tritons_client_for_asyncio_works_too(triton: Any, proxy: Proxy, backend: Backend) -> None:
     aio = pytest.importorskip("tritonclient.http.aio")
 

@@ -201,12 +201,9 @@ class EndpointRuntime:
             self._note(Failed(batch, Failure("contract", "the request cannot be sent")))
             return
         path = self._versioned_path(version).encode() if version else self._path
+        headers += self._budget_line(batch) + _OWN_HEADERS
         self._calls[batch] = self._balancer.send(
-            path,
-            headers + self._budget_line(batch) + _OWN_HEADERS,
-            buffers,
-            self._timeout_ns,
-            partial(self._backend_done, batch, asked),
+            path, headers, buffers, self._timeout_ns, partial(self._backend_done, batch, asked)
         )
         self._metrics.dispatched(batch.reason, batch.instances)
         if batch.first_call:

@@ -35,10 +35,11 @@ class PredictCycle(msgspec.Struct, eq=False):
     keep_alive: bool
     arrived_ns: int
     json_bytes: int = 0  #: of the body, where the caller says that tensors follow in binary; 0: it is JSON as a whole
-    deadline_ns: int = 0  #: absolute; 0: the caller set none
-    budget_stated: bool = False  #: in a header, if only that there is none
     priority: int = 0  #: 1 is the most urgent; 0: as usual
     priority_stated: bool = False  #: in a header, if only that there is none
+    lane_headers: bytes = b""  #: what goes in front of its lane key; nothing for an endpoint without such headers
+    deadline_ns: int = 0  #: absolute; 0: the caller set none
+    budget_stated: bool = False  #: in a header, if only that there is none
     request_id: bytes = b""
     plain_head: bool = False  #: nothing in the head is this request's own: a content length, but no id, no deadline
     chunks: list[bytes | bytearray] = []
@@ -49,7 +50,6 @@ class PredictCycle(msgspec.Struct, eq=False):
     expects_continue: bool = False
     problem_json: bool = False
     coding: bytes = b""  #: of its body, which is to be inflated before it is read
-    lane_headers: bytes = b""  #: what goes in front of its lane key; nothing for an endpoint without such headers
     error: ProxyError | None = None  #: refused already; answered when its turn on the connection comes
     parsed: ParsedRequest | None = None  #: kept until it is answered, to be sent again if the batcher dies
     retained_bytes: int = 0  #: what its body counts against the worker's bound

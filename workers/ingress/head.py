@@ -53,6 +53,7 @@ def read(cycle: PredictCycle, headers: Sequence[tuple[bytes, bytes]], max_body_b
     size_bytes = int(found.pop(b"content-length", b"0"))
     if found:
         _read_json_bytes(cycle, found, size_bytes)
+        _read_priority(cycle, found)
         _read_rest(cycle, found)
     cycle.plain_head = size_bytes > 0 and not found
     if content_type not in _JSON_TYPES:
@@ -73,6 +74,17 @@ def _read_json_bytes(cycle: PredictCycle, found: dict[bytes, bytes], size_bytes:
     cycle.json_bytes = int(value)
 
 
+def _read_priority(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
+    value = found.pop(b"x-mlproxy-priority", None)
+    if value is None:
+        return
+    if _PRIORITY.fullmatch(value) is None:
+        text = value.decode("latin-1")
+        raise BadRequest(f"x-mlproxy-priority: {text!r} is not a whole number: 1 is the most urgent, 0 as usual")
+    cycle.priority = min(int(value), LEAST_PRIORITY)
+    cycle.priority_stated = True
+
+
 def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
     """What only some callers send."""
     request_id = found.get(b"x-request-id")
@@ -86,9 +98,6 @@ def _read_rest(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         check_transfer_encoding(found[b"transfer-encoding"])
     if b"content-encoding" in found:
         cycle.coding = known_coding(found[b"content-encoding"])
-    if b"x-mlproxy-priority" in found:
-        cycle.priority = _priority(found[b"x-mlproxy-priority"])
-        cycle.priority_stated = True
     for name in _BUDGET_HEADERS:
         if name in found:
             budget_ns = _budget_ns(name, found[name])
@@ -127,8 +136,7 @@ class KnownHead(NamedTuple):
     head: bytes
     request_bytes: int
     route: Route
-    json_bytes: int
-    lane_headers: bytes
+    said: tuple[int, int, bool, bytes]  #: json_bytes to lane_headers of each `PredictCycle` with this head
 
     def begins(self, data: bytes) -> bool:
         """Whether ``data`` is exactly one whole request with this head."""
@@ -146,7 +154,9 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     end = data.find(b"\r\n\r\n")
     if not cycle.plain_head or not cycle.keep_alive or end < 0 or end + 4 != size_bytes:
         return None
-    return KnownHead(data[:size_bytes], len(data), cycle.route, cycle.json_bytes, cycle.lane_headers)
+    priority = cycle.priority if cycle.priority_stated else 0  # else it is what the body says
+    said = cycle.json_bytes, priority, cycle.priority_stated, cycle.lane_headers
+    return KnownHead(data[:size_bytes], len(data), cycle.route, said)
 
 
 def without_upgrade(start: bytes, headers: Sequence[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
@@ -171,13 +181,6 @@ def _check_type(content_type: bytes) -> None:
     essence = content_type.partition(b";")[0].strip().lower()
     if essence not in _JSON_TYPES and not (essence.startswith(b"application/") and essence.endswith(b"+json")):
         raise UnsupportedMediaType(f"content type {essence.decode('latin-1')!r} is not JSON; send application/json")
-
-
-def _priority(value: bytes) -> int:
-    if _PRIORITY.fullmatch(value) is None:
-        text = value.decode("latin-1")
-        raise BadRequest(f"x-mlproxy-priority: {text!r} is not a whole number: 1 is the most urgent, 0 as usual")
-    return min(int(value), LEAST_PRIORITY)
 
 
 def _budget_ns(name: bytes, value: bytes) -> int:

@@ -104,11 +104,8 @@ class IngressProtocol(IngressConnection):
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
         """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
-        self.cycle = self._serving = cycle = PredictCycle(
-            self, known.route, True, time.monotonic_ns(), known.json_bytes
-        )  # fmt: skip
+        self.cycle = self._serving = cycle = PredictCycle(self, known.route, True, time.monotonic_ns(), *known.said)
         cycle.request_id = self._door.new_request_id()
-        cycle.lane_headers = known.lane_headers
         cycle.body_complete = True
         self._admit(cycle, data, len(known.head))
 

@@ -48,6 +48,17 @@ def test_a_body_cut_anywhere_is_refused(coding: bytes) -> None:
         (b"gzip", gzip.compress(TEXT)[:-8] + b"\0" * 8, "incorrect data check"),
         (b"gzip", b"", "ends before"),
     ],
+    ids=[
+        "a byte",
+        "padding",
+        "a second member",
+        "a line end",
+        "plain",
+        "zlib's",
+        "gzip's",
+        "a wrong checksum",
+        "nothing",
+    ],
 )
 def test_what_is_not_exactly_one_compressed_body_is_refused(coding: bytes, body: bytes, words: str) -> None:
     with pytest.raises(BadRequest, match=words):

@@ -137,7 +137,6 @@ def test_a_budget_of_none_is_stated_all_the_same(value: bytes | None, stated: bo
 def test_a_priority_fits_into_a_byte_and_that_there_is_none_is_stated_too(value: bytes, priority: int) -> None:
     cycle = read((b"x-mlproxy-priority", value), (b"content-length", b"7"))
     assert (cycle.priority, cycle.priority_stated) == (priority, True)
-    assert not cycle.plain_head, "the next request may have another"
     assert not read((b"content-length", b"7")).priority_stated
 
 
@@ -273,10 +272,28 @@ def test_a_request_with_the_same_head_is_recognised_and_no_other() -> None:
 
 def test_a_recognised_head_still_says_how_much_of_the_body_is_json() -> None:
     cycle = read((b"inference-header-content-length", b"2"), (b"content-length", b"3"))
+    assert said_again(cycle).json_bytes == 2
+
+
+def said_again(cycle: PredictCycle) -> PredictCycle:
+    """The next one with the same head."""
     cycle.received_bytes = 3
     known_one = head.known_head(cycle, b"POST / HTTP/1.1\r\n\r\n{}\x00")
     assert known_one is not None
-    assert known_one.json_bytes == 2
+    return PredictCycle(cycle.protocol, cycle.route, True, ARRIVED_NS, *known_one.said)
+
+
+def test_a_recognised_head_still_says_whose_the_request_is_and_how_urgent() -> None:
+    cycle = read((b"x-mlproxy-priority", b"2"), (b"content-length", b"3"))
+    cycle.lane_headers = b"whose"
+    again = said_again(cycle)
+    assert (again.priority, again.priority_stated, again.lane_headers) == (2, True, b"whose")
+
+
+def test_the_priority_in_one_body_is_not_that_of_the_next() -> None:
+    cycle = read((b"content-length", b"3"))
+    cycle.priority = 1  # as its body says
+    assert (said_again(cycle).priority, said_again(cycle).priority_stated) == (0, False)
 
 
 @pytest.mark.parametrize("head_bytes", [b"\n\n\n", b"", b"A\r\n\r\nPOST / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\n"])
