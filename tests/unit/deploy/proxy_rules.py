@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlproxy.config import Configuration, load_configuration
+from mlproxy.config import Configuration
+from mlproxy.config.load import load_configuration
 from mlproxy.errors import ConfigurationError
 from mlproxy.units import NS_PER_S
 from tests.unit.deploy.knative_folder import KnativeFolder, Mapping
