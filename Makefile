@@ -30,7 +30,7 @@ format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in six minutes; writes bench/results/ and the README's table
+bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in seven minutes; writes bench/results/ and the README's table
 	$(BIN)/python -m bench.overhead
 
 paper: $(READY) ## The paper's comparison, simulated, in some twenty minutes; writes docs/results.md, bench/results/ and the README's table
