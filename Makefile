@@ -17,6 +17,8 @@ demo: $(READY) ## The proxy, an emulated Knative and traffic on this machine: se
 model: $(READY) ## A model server on port 9000 to try the proxy with
 	@$(BIN)/python -m bench.model_server --port 9000
 
+# Byte code is kept whatever the shell says: else each of some three hundred processes compiles all that it imports.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) ## Every test
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
@@ -30,7 +32,7 @@ format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in six minutes; writes bench/results/ and the README's table
+bench: $(READY) ## The cost of the proxy beside nginx and a naive batcher, in seven minutes; writes bench/results/ and the README's table
 	$(BIN)/python -m bench.overhead
 
 paper: $(READY) ## The paper's comparison, simulated, in some twenty minutes; writes docs/results.md, bench/results/ and the README's table
@@ -44,6 +46,7 @@ docs: $(READY) ## Write the generated references anew
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) bench/.build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml deploy/venv.sh
 	PYTHON="$(PYTHON)" deploy/venv.sh $(VENV)

@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 import orjson
 import uvicorn
 
+from bench.launch import end_with_parent
 from bench.model_server import Server
-from bench.processes import end_with_parent
 
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 

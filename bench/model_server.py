@@ -27,7 +27,7 @@ try:
     from numpy.typing import NDArray
 
     from bench.iris import FEATURES, SPECIES, Classifier, train
-    from bench.processes import end_with_parent
+    from bench.launch import end_with_parent
 except KeyboardInterrupt:  # as in bench/demo.py: these take a good part of a second
     sys.exit(130)
 

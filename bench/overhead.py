@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
@@ -27,13 +27,13 @@ from bench.open_loop import measure
 from bench.overhead_report import write_report
 from bench.processes import Process, ProcessFailed
 from bench.readings import cpu_ns, pss_bytes, tree
-from bench.systems import PREDICT, running_systems
+from bench.systems import INFER, PREDICT, running_systems
 
 CONNECTIONS = 64
 OPEN_RATE_PER_S = 200.0
 _WRK_SCRIPT = """
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+{headers}
 local file = io.open("{body}", "rb")
 wrk.body = file:read("*a")
 file:close()
@@ -64,15 +64,42 @@ class OpenReading:
     p99_ms: float
 
 
-def make_bodies() -> dict[str, bytes]:
-    """One instance each: four numbers as iris has them, and as many four-digit numbers as fill 10 and 150 KiB."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What is sent, where and how it says what it is."""
+
+    data: bytes
+    path: str = PREDICT
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+    skip: tuple[str, ...] = ()  #: systems that do not speak it
+
+
+def make_bodies() -> dict[str, Body]:
+    """One instance each: four numbers as iris has them, as many four-digit numbers as fill 10 and 150 KiB, and 150 KiB
+    of a tensor in binary.
+    """
     numbers = random.Random(1)
 
     def filled(size_bytes: int) -> bytes:
         count = (size_bytes - 20) // 8
         return orjson.dumps({"instances": [[round(numbers.uniform(0.1, 1), 5) for _ in range(count)]]})
 
-    return {"40 B": b'{"instances": [[5.1, 3.5, 1.4, 0.210]]}', "10 KiB": filled(10_240), "150 KiB": filled(153_600)}
+    return {
+        "40 B": Body(data=b'{"instances": [[5.1, 3.5, 1.4, 0.210]]}'),
+        "10 KiB": Body(data=filled(10_240)),
+        "150 KiB": Body(data=filled(153_600)),
+        "150 KiB, v2 binary": _tensor_body(153_600, numbers),
+    }
+
+
+def _tensor_body(size_bytes: int, numbers: random.Random) -> Body:
+    """One row of KServe v2, whose caller wants its outputs in binary too."""
+    tensor = {
+        "name": "x", "shape": [1, size_bytes // 4], "datatype": "FP32", "parameters": {"binary_data_size": size_bytes},
+    }  # fmt: skip
+    text = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(text))}
+    return Body(data=text + numbers.randbytes(size_bytes), path=INFER, headers=headers, skip=("naive batcher",))
 
 
 def run_wrk(url: str, script: Path, seconds: int) -> tuple[int, float, float, float, int]:
@@ -101,11 +128,11 @@ def _latency_ms(text: str, percent: int) -> float:
     return float(found[1]) * _UNITS_MS[found[2]]
 
 
-def read_closed(name: str, process: Process, body: str, script: Path, seconds: int) -> Reading:
+def read_closed(name: str, process: Process, body: str, path: str, script: Path, seconds: int) -> Reading:
     """Drive one system once."""
     pids = tree(process.pid)
     before_ns = cpu_ns(pids)
-    requests, per_s, p50_ms, p99_ms, failed = run_wrk(process.url + PREDICT, script, seconds)
+    requests, per_s, p50_ms, p99_ms, failed = run_wrk(process.url + path, script, seconds)
     return Reading(
         system=name, body=body, requests_per_s=round(per_s, 1),
         cpu_us_per_request=round((cpu_ns(pids) - before_ns) / 1000 / requests, 2), p50_ms=p50_ms, p99_ms=p99_ms,
@@ -134,22 +161,26 @@ def run_rounds(systems: Mapping[str, Process], rounds: int, seconds: int) -> tup
             label = f"round {number + 1}" if number >= 0 else "warm-up"
             for body, script in scripts.items():
                 for name, process in systems.items():
-                    reading = read_closed(name, process, body, script, min(2, seconds) if number < 0 else seconds)
-                    print(f"{label}  {body:>7}  {name:24} {reading.requests_per_s:9.0f}/s "
+                    if name in bodies[body].skip:
+                        continue
+                    within_s = min(2, seconds) if number < 0 else seconds
+                    reading = read_closed(name, process, body, bodies[body].path, script, within_s)
+                    print(f"{label}  {body:>18}  {name:24} {reading.requests_per_s:9.0f}/s "
                           f"{reading.cpu_us_per_request:8.1f} CPU-µs", flush=True)  # fmt: skip
                     if number >= 0:
                         closed.append(reading)
             if number >= 0:
                 print(f"{label}  latency at {OPEN_RATE_PER_S:g} requests/s", flush=True)
                 for name, process in systems.items():
-                    opened.append(read_open(name, process, bodies["40 B"], float(seconds)))
+                    opened.append(read_open(name, process, bodies["40 B"].data, float(seconds)))
     return closed, opened
 
 
-def _write_script(folder: Path, index: int, body: bytes) -> Path:
-    body_file, script = folder / f"{index}.json", folder / f"{index}.lua"
-    body_file.write_bytes(body)
-    script.write_text(_WRK_SCRIPT.format(body=body_file))
+def _write_script(folder: Path, index: int, body: Body) -> Path:
+    body_file, script = folder / f"{index}.body", folder / f"{index}.lua"
+    body_file.write_bytes(body.data)
+    headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in body.headers.items())
+    script.write_text(_WRK_SCRIPT.format(body=body_file, headers=headers))
     return script
 
 

@@ -10,10 +10,8 @@ pipe that nobody reads; the ports are read from that log. It is deleted at the e
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +29,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 START_WITHIN_S = 20.0
 STOP_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever $http_proxy says
 
 
@@ -51,7 +48,7 @@ class Process:
         self._own_log = log is None
         self.log = log or _new_log()
         self._urls: tuple[str, ...] = ()
-        launcher = [sys.executable, "-m", "bench.processes", str(os.getpid())]
+        launcher = [sys.executable, "-m", "bench.launch", str(os.getpid())]
         with self.log.open("ab") as output:
             # A process group of its own: Ctrl-C in a terminal is for the one who started it, who then stops it.
             self._process = subprocess.Popen(
@@ -177,14 +174,6 @@ def answers(url: str) -> bool:
         return False
 
 
-def end_with_parent(parent_pid: int | None = None) -> None:
-    """Have the kernel send SIGTERM when the parent ends, however it ends. The order survives ``exec``."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if parent_pid is not None and os.getppid() != parent_pid:  # it ended before the line above
-        sys.exit(1)
-
-
 def _environment() -> dict[str, str]:
     """This process's, without what would configure the proxy behind the flags' back."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MLPROXY_") and name != "PORT"}
@@ -194,14 +183,3 @@ def _new_log() -> Path:
     fd, name = tempfile.mkstemp(prefix="mlproxy-bench-", suffix=".log")
     os.close(fd)
     return Path(name)
-
-
-def _launch() -> None:
-    """``python -m bench.processes PARENT COMMAND…``: become COMMAND, and end with PARENT."""
-    _, parent_pid, *command = sys.argv
-    end_with_parent(int(parent_pid))
-    os.execv(command[0], command)
-
-
-if __name__ == "__main__":
-    _launch()

@@ -5,6 +5,7 @@ All stand in front of the same stub backend, one worker process each where worke
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -18,6 +19,7 @@ from bench import tools
 from bench.processes import Process, Proxy, answers, running
 
 PREDICT = "/v1/models/iris:predict"
+INFER = "/v2/models/iris-v2/infer"
 MAX_SIZE = 32
 
 _NGINX = """
@@ -86,11 +88,15 @@ class NaiveBatcher(Process):
         super().__init__([sys.executable, "-m", "bench.naive_batcher", backend + PREDICT, str(MAX_SIZE)])
 
 
-def _mlproxy(backend: str) -> Proxy:
-    return Proxy(
-        "--backend", backend, "--name", "iris", "--workers", "1", "--policy", "static", "--max-size", str(MAX_SIZE),
-        "--max-inflight", "1",
-    )  # fmt: skip
+def _mlproxy(folder: Path, backend: str) -> Proxy:
+    batching = {"policy": "static", "max_size": MAX_SIZE, "max_inflight": 1}
+    endpoints = [
+        {"name": name, "protocol": protocol, "backend": {"urls": [backend]}, "batching": batching}
+        for name, protocol in (("iris", "kserve-v1"), ("iris-v2", "kserve-v2"))
+    ]
+    file = folder / "mlproxy.yaml"
+    file.write_text(json.dumps({"server": {"workers": 1}, "endpoints": endpoints}))  # YAML contains JSON
+    return Proxy("-c", str(file))
 
 
 @contextmanager
@@ -108,5 +114,5 @@ def running_systems() -> Iterator[Mapping[str, Process]]:
             "nginx": start(Nginx(folder / "nginx", stub.url)),
             "nginx, bodies in memory": start(Nginx(folder / "tuned", stub.url, "client_body_buffer_size 1m;")),
             "naive batcher": start(NaiveBatcher(stub.url)),
-            "MLProxy": start(_mlproxy(stub.url)),
+            "MLProxy": start(_mlproxy(folder, stub.url)),
         }

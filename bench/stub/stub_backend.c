@@ -4,6 +4,9 @@
  * predictions as there are instances: the elements of the first array are counted by structure (strings, escapes and
  * nesting respected), in the same pass over the body that reads it. Any GET is answered with {"ready": true}.
  *
+ * KServe v2 with tensors in binary, where the head says how much of the body is JSON: one output in binary, with as many
+ * rows as the first "shape" has. As in a real server the sections are read and not looked at.
+ *
  *   stub_backend [--base-us N] [--per-item-us N] [--slots N]
  *
  * With a service time, at most --slots calls are served at once and the others wait in line, as in a real server; the
@@ -28,6 +31,7 @@
 
 #define MAX_FDS 4096
 #define READ_BYTES (256 * 1024)
+#define JSON_BYTES 1024 /* of a body with tensors in binary, kept to find its shape: a batch's has some 150 */
 
 typedef struct connection {
     int fd;
@@ -37,6 +41,9 @@ typedef struct connection {
     int is_get, keep_alive;
     int depth, in_string, escaped, seen_array, in_element; /* of the structure scan */
     long elements;
+    int binary;              /* tensors in binary: rows instead of elements */
+    char json[JSON_BYTES + 1];
+    size_t json_bytes;
     char *out;
     size_t out_bytes, out_sent;
     uint64_t due_ns;
@@ -60,6 +67,8 @@ static void begin_message(connection *c) {
     c->body_left = -1;
     c->depth = c->in_string = c->escaped = c->seen_array = c->in_element = 0;
     c->elements = 0;
+    c->binary = 0;
+    c->json_bytes = 0;
 }
 
 static void drop(connection *c) {
@@ -117,6 +126,19 @@ static void scan(connection *c, const char *bytes, size_t n) {
     }
 }
 
+/* Keeps the beginning of a body whose tensors are in binary. */
+static void keep_json(connection *c, const char *bytes, size_t n) {
+    size_t room = JSON_BYTES - c->json_bytes, take = n < room ? n : room;
+    memcpy(c->json + c->json_bytes, bytes, take);
+    c->json_bytes += take;
+}
+
+static void count_rows(connection *c) {
+    c->json[c->json_bytes] = 0;
+    char *shape = strstr(c->json, "\"shape\"");
+    c->elements = shape ? atol(shape + strcspn(shape, "0123456789")) : 0;
+}
+
 static int flush_out(connection *c) {
     while (c->out_sent < c->out_bytes) {
         ssize_t n = send(c->fd, c->out + c->out_sent, c->out_bytes - c->out_sent, MSG_NOSIGNAL);
@@ -137,7 +159,29 @@ static int flush_out(connection *c) {
     return 1;
 }
 
+/* Three FP32 per row. */
+static int respond_binary(connection *c) {
+    static const char item[12] = {0};
+    char json[256];
+    int json_bytes = sprintf(json,
+        "{\"model_name\":\"stub\",\"outputs\":[{\"name\":\"y\",\"datatype\":\"FP32\",\"shape\":[%ld,3],"
+        "\"parameters\":{\"binary_data_size\":%ld}}]}", c->elements, c->elements * (long)sizeof item);
+    size_t body = (size_t)json_bytes + (size_t)c->elements * sizeof item;
+    c->out = malloc(512 + body);
+    char *p = c->out + sprintf(c->out, "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n"
+                               "inference-header-content-length: %d\r\ncontent-length: %zu\r\n%s\r\n",
+                               json_bytes, body, c->keep_alive ? "" : "connection: close\r\n");
+    memcpy(p, json, (size_t)json_bytes);
+    p += json_bytes;
+    for (long i = 0; i < c->elements; i++, p += sizeof item) memcpy(p, item, sizeof item);
+    c->out_bytes = (size_t)(p - c->out);
+    c->out_sent = 0;
+    begin_message(c);
+    return flush_out(c);
+}
+
 static int respond(connection *c) {
+    if (c->binary && !c->is_get) return respond_binary(c);
     static const char ready[] = "{\"name\": \"stub\", \"ready\": true}";
     static const char item[] = "[0.1,0.7,0.2]";
     size_t body = c->is_get ? sizeof ready - 1
@@ -211,6 +255,7 @@ static int parse_head(connection *c) {
     c->keep_alive = strcasestr(c->head, "\r\nconnection: close") == NULL;
     char *length = strcasestr(c->head, "\r\ncontent-length:");
     c->body_left = length ? atol(length + 17) : 0;
+    c->binary = strcasestr(c->head, "\r\ninference-header-content-length:") != NULL;
     return 1;
 }
 
@@ -240,11 +285,12 @@ static void readable(connection *c) {
             parse_head(c);
         }
         size_t take = (size_t)(end - p) < (size_t)c->body_left ? (size_t)(end - p) : (size_t)c->body_left;
-        scan(c, p, take);
+        if (c->binary) keep_json(c, p, take); else scan(c, p, take);
         p += take;
         c->body_left -= (long)take;
         if (c->body_left == 0) {
             c->body_left = -1;
+            if (c->binary) count_rows(c);
             if (!serve(c)) return;
         }
     }

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlproxy.engine import CallFailureKind
+from mlproxy.calls import CallFailureKind
 
 if TYPE_CHECKING:
     from mlproxy.backend.connection import BackendConnection

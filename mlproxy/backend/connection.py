@@ -14,7 +14,7 @@ from typing import cast
 import httptools
 
 from mlproxy.backend.call import BackendCall, BackendFailure, BackendReply
-from mlproxy.engine import CallFailureKind
+from mlproxy.calls import CallFailureKind
 
 #: Below this a request is one copy and one write; above it the buffers go to the socket as they are (writev).
 JOIN_BELOW_BYTES = 64 * 1024

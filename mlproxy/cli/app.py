@@ -123,7 +123,7 @@ app.command()(simulate)
 
 
 def _load(path: Path | None, flags: dict[str, Any]) -> Configuration:
-    from mlproxy.config import load_configuration
+    from mlproxy.config.load import load_configuration
     from mlproxy.errors import ConfigurationError
 
     try:

@@ -1,8 +1,10 @@
 """Configuration: one frozen value, validated whole, once. **Effects** only in `load` and
-`document`, which read files."""
+`document`, which read files.
+
+`load` is not imported here: it needs YAML and the sources' words, and a role process gets its configuration ready-made.
+"""
 
 from mlproxy.config.conflicts import advice
-from mlproxy.config.load import load_configuration
 from mlproxy.config.schema import (
     HEALTH_PATHS,
     Admin,
@@ -36,5 +38,4 @@ __all__ = [
     "Slo",
     "Tls",
     "advice",
-    "load_configuration",
 ]

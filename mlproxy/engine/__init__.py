@@ -4,13 +4,13 @@
 clock, no event loop, no logging: the live batcher feeds it real events, a test or a simulator feeds it virtual ones.
 """
 
+from mlproxy.calls import CallFailureKind, FlushReason
 from mlproxy.engine.admission import QueueBounds
 from mlproxy.engine.commands import Abort, Command, Complete, Dispatch, Reject, Relay
 from mlproxy.engine.engine import Engine
 from mlproxy.engine.events import (
     Answered,
     Arrived,
-    CallFailureKind,
     Cancelled,
     Drain,
     Event,
@@ -21,7 +21,7 @@ from mlproxy.engine.events import (
 )  # fmt: skip
 from mlproxy.engine.failure import may_be_one_members
 from mlproxy.engine.policies import NoBatching, Policy, StaticBatching, policy_for
-from mlproxy.engine.request import Batch, FlushReason, Member, Part, Piece, Request, State
+from mlproxy.engine.request import Batch, Member, Part, Piece, Request, State
 
 __all__ = [
     "Abort",

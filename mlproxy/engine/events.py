@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from mlproxy.calls import CallFailureKind
 from mlproxy.engine.request import Batch, Request
 
-#: How a call can end without a reply: nobody there, connection lost, time over, not HTTP, more bytes than allowed.
-CallFailureKind: TypeAlias = Literal["connect", "reset", "timeout", "protocol", "too_large"]
 #: With a reply that is no answer: a status other than 2xx, or not one item per instance.
 FailureKind: TypeAlias = CallFailureKind | Literal["status", "contract"]
 

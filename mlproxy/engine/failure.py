@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlproxy.calls import GATEWAY_STATUSES
 from mlproxy.engine.events import Failure
 from mlproxy.engine.request import Batch
 from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, ProxyError
@@ -12,7 +13,6 @@ from mlproxy.units import NS_PER_MS
 RETRY_PAUSE_NS = 25 * NS_PER_MS
 RETRY_PAUSE_FACTOR = 4
 
-GATEWAY_STATUSES = frozenset({502, 503, 504})
 #: Statuses about the call as a whole, whatever its instances: elsewhere, not allowed, not there, too many calls.
 _ABOUT_THE_CALL = frozenset({*range(300, 400), 401, 402, 403, 404, 405, 407, 410, 429})
 

@@ -11,17 +11,14 @@ These classes are msgspec Structs, and mutable: one is made per request, in 0.1 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
+from mlproxy.calls import FlushReason
+
 #: A part of a reply: the reply (whatever `Answered` brought), the index of its first item, the number of items.
 Piece: TypeAlias = tuple[Any, int, int]
-
-#: Why a batch left: at its size cap, at its latest instant, at once because nothing was in flight, because a slot was
-#: free, because nothing more will come, as one half of a batch that failed, early because the time it takes was paid
-#: for, late already, or because its one member is not to be batched.
-FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split", "paced", "late", "alone"]
 
 
 class State(IntEnum):

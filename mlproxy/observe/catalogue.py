@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from mlproxy.engine import CallFailureKind, FlushReason
-from mlproxy.engine.failure import GATEWAY_STATUSES
+from mlproxy.calls import GATEWAY_STATUSES, CallFailureKind, FlushReason
 from mlproxy.units import NS_PER_MS, NS_PER_S
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from mlproxy.engine import FlushReason
+from mlproxy.calls import FlushReason
 from mlproxy.observe.catalogue import BY_NAME
 from mlproxy.observe.page import MetricPage
 

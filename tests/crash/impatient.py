@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench.processes import Process, Proxy, running
-from mlproxy.config import load_configuration
+from mlproxy.config.load import load_configuration
 from mlproxy.units import NS_PER_S
 from workers.supervisor import Patience, run
 

@@ -16,7 +16,7 @@ from tests.simulation.worlds import fixed, run, scenario
 STATIC = {"batching.max_linger": "20ms", "batching.max_size": 16}
 #: Nobody gives up.
 PATIENT = {"backend.timeout": "1h"}
-FAULTS = ("drift:2@10s-90s", "outliers:0.02,5", "errors:0.3@20s-40s", "slowpod:4@30s-60s")
+FAULTS = ("drift:2@10s-50s", "outliers:0.02,5", "errors:0.3@20s-40s", "slowpod:4@30s-55s")
 
 
 def faults(*texts: str) -> tuple[Fault, ...]:
@@ -57,14 +57,14 @@ def test_every_arrival_is_answered_or_failed_exactly_once_and_pods_add_up(
     )
     report = run(
         policy=policy, trace=Poisson(rate), profile=BUILT_IN["toxic"], cluster=cluster, faults=faults(*chosen),
-        duration_ns=100 * NS_PER_S, warmup_ns=0, seed=seed, configured={"backend.timeout": "1s"},
+        duration_ns=60 * NS_PER_S, warmup_ns=0, seed=seed, configured={"backend.timeout": "1s"},
     ).report  # fmt: skip
     assert report.answered + report.failed == report.requests
     assert 0 <= report.mean_ready_pods <= report.mean_provisioned_pods
     assert report.mean_busy_pods <= report.mean_provisioned_pods
     assert min_scale <= report.max_ready_pods <= max_pods
-    assert report.cost_usd == pytest.approx(Prices().usd(100 * report.mean_provisioned_pods))
-    assert report.cost_usd_with_proxy == pytest.approx(report.cost_usd + Prices().usd(100))
+    assert report.cost_usd == pytest.approx(Prices().usd(60 * report.mean_provisioned_pods))
+    assert report.cost_usd_with_proxy == pytest.approx(report.cost_usd + Prices().usd(60))
 
 
 def test_a_request_is_late_by_the_service_and_the_network_when_nothing_else_happens() -> None:

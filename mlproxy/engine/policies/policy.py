@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol, TypeAlias
 
+from mlproxy.calls import FlushReason
 from mlproxy.engine.events import Failure
 from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
-from mlproxy.engine.request import Batch, FlushReason
+from mlproxy.engine.request import Batch
 
 
 class Flush(NamedTuple):

@@ -8,11 +8,12 @@ missing, so that an autoscaler sees it. docs/controller.md explains the rules an
 
 from __future__ import annotations
 
+from mlproxy.calls import FlushReason
 from mlproxy.engine.events import Failure
 from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies.policy import Decision, Flush, WaitUntil
-from mlproxy.engine.request import Batch, FlushReason
+from mlproxy.engine.request import Batch
 from mlproxy.engine.slo.controller import Controller
 from mlproxy.engine.slo.pods import Pods
 from mlproxy.units import NS_PER_MS

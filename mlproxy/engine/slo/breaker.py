@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mlproxy.calls import GATEWAY_STATUSES
 from mlproxy.engine.events import Failure
-from mlproxy.engine.failure import GATEWAY_STATUSES
 from mlproxy.units import NS_PER_S
 
 FAILURES_TO_PROBE, PROBE_EVERY_NS = 5, NS_PER_S

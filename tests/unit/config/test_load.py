@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mlproxy.config import Configuration, load_configuration
+from mlproxy.config import Configuration
 from mlproxy.config.document import expand
+from mlproxy.config.load import load_configuration
 from mlproxy.config.sources import FLAGS, environment_variables
 from mlproxy.errors import ConfigurationError
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlproxy.config import Configuration, load_configuration
+from mlproxy.config import Configuration, Scaling
+from mlproxy.config.load import load_configuration
 from mlproxy.errors import ConfigurationError
 from mlproxy.units import NS_PER_S
 from tests.unit.deploy.knative_folder import KnativeFolder, Mapping
@@ -82,7 +83,7 @@ def configuration_loads(folder: KnativeFolder) -> Iterator[str]:
 
 
 def backend_is_a_service(folder: KnativeFolder) -> Iterator[str]:
-    """Every backend URL names a Service of this folder in this namespace; no more calls than it takes at once."""
+    """Every backend URL names a Service of this folder in this namespace, and `scaling` says what that says."""
     namespace = folder.kustomization["namespace"]
     urls = {
         f"http://{service['metadata']['name']}.{namespace}.svc.cluster.local": service for service in folder.services
@@ -91,8 +92,8 @@ def backend_is_a_service(folder: KnativeFolder) -> Iterator[str]:
         for url in endpoint.backend.urls:
             if url not in urls:
                 yield f"{endpoint.name}: {url} is none of {sorted(urls)}"
-            elif 0 < (places := _places(urls[url])) < endpoint.backend.scaling.slots:
-                yield f"{endpoint.name}: {endpoint.backend.scaling.slots} slots, but its model takes {places} at once"
+            elif (said := endpoint.backend.scaling) != (scales := _scaling_of(urls[url])):
+                yield f"{endpoint.name}: scaling is {said}, but its model's is {scales}"
 
 
 def admin_port_is_scraped(folder: KnativeFolder) -> Iterator[str]:
@@ -105,11 +106,17 @@ def admin_port_is_scraped(folder: KnativeFolder) -> Iterator[str]:
         yield f"the admin port {admin.host}:{admin.port} cannot be scraped"
 
 
-def _places(service: Mapping) -> int:
-    """How many calls the Service works on at once when it is as large as may be; 0: no limit."""
+def _scaling_of(service: Mapping) -> Scaling:
+    """How the Service scales, with Knative's defaults."""
     annotations: Mapping = service["spec"]["template"]["metadata"]["annotations"]
     concurrency: int = service["spec"]["template"]["spec"].get("containerConcurrency", 0)
-    return concurrency * int(annotations.get(AUTOSCALING + "max-scale", 0))
+    return Scaling(
+        kind="knative",
+        target=float(annotations.get(AUTOSCALING + "target", concurrency or 100)),
+        utilization=float(annotations.get(AUTOSCALING + "target-utilization-percentage", 70)) / 100,
+        container_concurrency=concurrency,
+        max_scale=int(annotations.get(AUTOSCALING + "max-scale", 0)),
+    )
 
 
 def _proxy_container(folder: KnativeFolder) -> Mapping:

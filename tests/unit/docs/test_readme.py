@@ -13,7 +13,7 @@ from bench.demo import MODEL, POLICIES, RATE_PER_S, SECONDS, Outcome, figures
 from bench.live.runs import Run
 from bench.load import Result
 from mlproxy.cli import app
-from mlproxy.config import load_configuration
+from mlproxy.config.load import load_configuration
 from mlproxy.simulate import Report
 
 ROOT = Path(__file__).parents[3]

@@ -11,8 +11,9 @@ import pytest
 import trustme
 
 from docs import references
-from mlproxy.config import Configuration, advice, load_configuration
+from mlproxy.config import Configuration, advice
 from mlproxy.config.keys import keys_of
+from mlproxy.config.load import load_configuration
 from mlproxy.config.sources import environment_variables
 from mlproxy.observe import METRICS, MetricPage, PageLayout
 from mlproxy.observe.prometheus import PageCollector
