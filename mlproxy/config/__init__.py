@@ -2,7 +2,7 @@
 `document`, which read files."""
 
 from mlproxy.config.conflicts import advice
-from mlproxy.config.load import load_configuration
+from mlproxy.config.load import load_configuration, with_endpoint
 from mlproxy.config.schema import (
     Admin,
     Aimd,
@@ -35,4 +35,5 @@ __all__ = [
     "Tls",
     "advice",
     "load_configuration",
+    "with_endpoint",
 ]

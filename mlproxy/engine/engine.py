@@ -7,6 +7,7 @@ document, section 5.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
 
@@ -26,7 +27,7 @@ from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies import Flush, Policy, WaitUntil
 from mlproxy.engine.queue import Queue
 from mlproxy.engine.request import Batch, Member, Part, Request, State
-from mlproxy.errors import DeadlineExceeded, ProxyError
+from mlproxy.errors import DeadlineExceeded, Draining, ProxyError
 
 
 class Engine:
@@ -37,6 +38,7 @@ class Engine:
         self._retry_attempts = retry_attempts
         self._queue = Queue(bounds, LaneTable(slo_ns, policy.size_cap))
         self._again = Again()
+        self._spare: deque[Request] = deque()  # as few as their sender lets there be
         self._batch_ids = count(1)
         self._in_flight: set[Batch] = set()
         self._draining = False
@@ -58,6 +60,8 @@ class Engine:
         self._commands = commands
         for event in events:
             match event:
+                case Arrived(requests, _, True):
+                    self._spare += requests
                 case Arrived(requests, alone):
                     self._arrive(requests, now_ns, alone=alone)
                 case Pods(ready):
@@ -71,6 +75,8 @@ class Engine:
                         self._withdraw(request, now_ns)
                 case Drain():
                     self._draining = True
+        if self._draining:
+            self._drop_spare(now_ns)
         for request in self._queue.deadlines.expired(now_ns):
             self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"), now_ns)
         self._wakeup_ns = None
@@ -145,6 +151,9 @@ class Engine:
 
     def _failed(self, batch: Batch, failure: Failure, now_ns: int) -> None:
         if not self._settle(batch, failure, now_ns):
+            return
+        if batch.reason == "verify":
+            self._fail_all(batch.members, failure if failure.kind == "status" else to_error(failure), now_ns)
             return
         members = [member for member in batch.members if member.state is State.IN_FLIGHT]
         alone = len(batch.members) == 1  # one of the others, who has left, may have been the cause
@@ -242,10 +251,19 @@ class Engine:
                     self._policy.observe_abort(batch, now_ns)
                     self._commands.append(Abort(batch))
 
+    def _drop_spare(self, now_ns: int) -> None:
+        spare = [member.owner for batch in self._in_flight if batch.reason == "verify" for member in batch.members]
+        for request in spare:
+            self._withdraw(request, now_ns)
+        for request in [*spare, *self._spare]:
+            request.state = State.DONE
+            self._commands.append(Reject(request, Draining("nobody waits for it")))
+        self._spare.clear()
+
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self, now_ns: int) -> None:
-        while (batch := self._next_again(now_ns) or self._next_first(now_ns)) is not None:
+        while (batch := self._next_again(now_ns) or self._next_first(now_ns) or self._next_spare(now_ns)) is not None:
             batch.enter_flight(now_ns)
             self._in_flight.add(batch)
             if not batch.first_call:
@@ -278,6 +296,13 @@ class Engine:
         if self._alone_left_last:
             return self._next_batch(now_ns) or self._next_alone()
         return self._next_alone() or self._next_batch(now_ns)
+
+    def _next_spare(self, now_ns: int) -> Batch | None:
+        if not self._spare or len(self._in_flight) >= self._policy.inflight_limit():
+            return None
+        request = self._spare.popleft()
+        request.arrived_ns = now_ns  # nobody waited: to the policy it is a call like others
+        return Batch(next(self._batch_ids), request.lane_key, [request], request.count, "verify")
 
     def _next_alone(self) -> Batch | None:
         if len(self._in_flight) >= self._policy.inflight_limit():

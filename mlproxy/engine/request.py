@@ -20,8 +20,10 @@ Piece: TypeAlias = tuple[Any, int, int]
 
 #: Why a batch left: at its size cap, at its latest instant, at once because nothing was in flight, because a slot was
 #: free, because nothing more will come, as one half of a batch that failed, early because the time it takes was paid
-#: for, late already, or because its one member is not to be batched.
-FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split", "paced", "late", "alone"]
+#: for, late already, because its one member is not to be batched, or only to see what the backend says to it alone.
+FlushReason: TypeAlias = Literal[
+    "full", "deadline", "idle", "slot", "drain", "split", "paced", "late", "alone", "verify"
+]  # fmt: skip
 
 
 class State(IntEnum):

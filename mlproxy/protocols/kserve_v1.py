@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
-from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, own_items
+from mlproxy.protocols.compare import decoded
+from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, list_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -81,6 +83,9 @@ class KServeV1:
     def render(self, pieces: Sequence[tuple[SplitReply, int, int]], own: bytes) -> Answer:
         reply = pieces[-1][0]
         return b"", b"%b%b%b" % (reply.prefix, own_items(pieces), reply.suffix)
+
+    def values(self, pieces: Sequence[tuple[SplitReply, int, int]]) -> Any:
+        return decoded(list_items(pieces))
 
 
 def _parse_only_member(text: bytes, start: int) -> ParsedRequest | None:

@@ -37,6 +37,7 @@ from mlproxy.protocols import Answer, Codec, Text
 from mlproxy.units import NS_PER_MS
 from workers.batcher.link import LinkedRequest, WorkerLink
 from workers.batcher.poison import PoisonTable
+from workers.batcher.verification import UnbatchedLanes, Verification
 
 logger = logging.getLogger("mlproxy.batcher")
 
@@ -71,6 +72,11 @@ class EndpointRuntime:
         self._events: list[Event] = []
         self._calls: dict[Batch, BackendCall] = {}
         self._poison = PoisonTable()
+        self._unbatched = UnbatchedLanes()
+        batching = endpoint.batching
+        self._verification = Verification(
+            self.name, batching.verify, batching.verify_tolerance, codec, self._unbatched, metrics, self._verify
+        ) if batching.verify else None  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
 
@@ -102,13 +108,27 @@ class EndpointRuntime:
         if not arrivals:
             return
         self._arrivals = []
-        if self._poison:
-            alone = [request for request in arrivals if self._poison.holds(request.lane_key, request.items)]
+        if self._poison or self._unbatched:
+            alone = [request for request in arrivals if self._goes_alone(request)]
             if alone:
                 self._events.append(Arrived(alone, alone=True))
                 set_apart = set(alone)
                 arrivals = [request for request in arrivals if request not in set_apart]
         self._events.append(Arrived(arrivals))
+
+    def _goes_alone(self, request: LinkedRequest) -> bool:
+        return self._unbatched.holds(request.lane_key) or self._poison.holds(request.lane_key, request.items)
+
+    def _verify(self, request: LinkedRequest) -> None:
+        self._note(Arrived([request], spare=True))
+
+    def resume_batching(self) -> int:
+        """Batch again where verification has ended it; in how many lanes that was."""
+        lanes = self._unbatched.clear()
+        self._metrics.unbatched_lanes(0)
+        if lanes:
+            logger.info("batching again endpoint=%s lanes=%d", self.name, lanes)
+        return lanes
 
     def _backend_done(self, batch: Batch, result: BackendReply | BackendFailure) -> str | None:
         """Note how a call ended. Returns what only this side can see is wrong with its reply."""
@@ -161,6 +181,12 @@ class EndpointRuntime:
         self._gauge()
 
     def _complete(self, batch: Batch, answers: _Answers, now_ns: int, touched: set[WorkerLink]) -> None:
+        if self._verification is not None:
+            if batch.reason == "verify":
+                self._verification.judge(*answers[0])
+                return
+            if len(batch.members) > 1:
+                self._verification.sample(answers)
         render = self._codec.render
         by_link: dict[WorkerLink, tuple[list[int], list[Answer]]] = {}
         for request, pieces in answers:
@@ -201,7 +227,7 @@ class EndpointRuntime:
             path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
         )
         self._metrics.dispatched(batch.reason, batch.instances)
-        if batch.first_call:
+        if batch.first_call and batch.reason != "verify":
             dispatched_ns = batch.dispatched_ns
             self._metrics.waited([dispatched_ns - member.arrived_ns for member in batch.members])
         elif batch.attempt:
@@ -220,14 +246,17 @@ class EndpointRuntime:
         code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
         if len(batch.members) == 1 and (batch.isolating or batch.reason == "alone"):
-            self._judge(batch.members[0], failure, now_ns)
+            self._judge(batch.members[0], failure, now_ns, isolating=batch.isolating)
 
-    def _judge(self, member: Member, failure: Failure | None, now_ns: int) -> None:
+    def _judge(self, member: Member, failure: Failure | None, now_ns: int, *, isolating: bool) -> None:
         """A request went alone because its batch, or once the batch of one like it, had failed: was it the cause?"""
-        self._metrics.isolated("cleared" if failure is None else "poison")
-        if isinstance(member, Part):
-            return  # others of its request's parts are not like it
+        if isinstance(member, Part):  # others of its request's parts are not like it
+            self._metrics.isolated("cleared" if failure is None else "poison")
+            return
         request = cast(LinkedRequest, member)
+        if not isolating and not self._poison.holds(request.lane_key, request.items):
+            return  # it went alone because its whole lane does
+        self._metrics.isolated("cleared" if failure is None else "poison")
         if failure is None:
             self._poison.discard(request.lane_key, request.items)
         elif may_be_one_members(failure):

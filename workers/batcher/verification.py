@@ -1,0 +1,137 @@
+"""Whether requests get the same answer in a batch as they get alone: asked of a few, now and then. **Effects**: logs.
+
+A model without a batch dimension, or one whose padding or order is wrong, answers every batch with the right number of
+wrong items, which nothing else here would notice. What differs ends batching in its lane, until somebody has looked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+from zlib import crc32
+
+from mlproxy.engine import Piece, Request, State
+from mlproxy.errors import Draining, ProxyError
+from mlproxy.observe import BatcherMetrics
+from mlproxy.protocols import Codec
+from mlproxy.protocols.compare import difference
+from workers.batcher.link import LinkedRequest, WorkerLink
+
+logger = logging.getLogger("mlproxy.batcher")
+
+#: Checks that have not been answered, each with a request and an answer in memory.
+MOST_OUTSTANDING = 4
+#: Larger ones are not checked: the batcher would read them for 10 ms, and everybody would wait.
+MOST_BYTES = 2**20
+#: What `Codec.values` raises for an answer that is none of its protocol's, whoever made it so.
+UNREADABLE = (ValueError, TypeError, RecursionError)
+#: Callers' words make lanes; beyond so many that must not batch, none of the endpoint does.
+MOST_LANES = 256
+
+
+class UnbatchedLanes:
+    """Lanes, by their keys, whose requests each go alone."""
+
+    def __init__(self) -> None:
+        self._keys: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        return f"<UnbatchedLanes {len(self._keys)}>"
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, lane_key: bytes) -> None:
+        """No batches in this lane from now on."""
+        if len(self._keys) < MOST_LANES:
+            self._keys.add(lane_key)
+
+    def holds(self, lane_key: bytes) -> bool:
+        """Whether its requests go alone."""
+        return lane_key in self._keys or len(self._keys) >= MOST_LANES
+
+    def clear(self) -> int:
+        """Batch in all of them again; how many they were."""
+        count = len(self._keys)
+        self._keys.clear()
+        return count
+
+
+class Verification:
+    """Of one endpoint: chooses who is asked about, and compares. To the endpoint it is one more link, whose requests
+    are the checks."""
+
+    def __init__(
+        self, endpoint: str, share: float, relative: float, codec: Codec[Any], unbatched: UnbatchedLanes,
+        metrics: BatcherMetrics, send: Callable[[LinkedRequest], None],
+    ) -> None:  # fmt: skip
+        self._endpoint = endpoint
+        self._share = share
+        self._relative = relative
+        self._codec = codec
+        self._unbatched = unbatched
+        self._metrics = metrics
+        self._send = send
+        self._due = 0.0  # checks that the answers so far have called for
+        self._made = 0
+        self._expected: dict[int, Any] = {}  # by the check's number: the values of the answer in the batch
+
+    def __repr__(self) -> str:
+        return f"<Verification of {self._endpoint}: {len(self._expected)} outstanding>"
+
+    def sample(self, answers: Sequence[tuple[LinkedRequest, list[Piece]]]) -> None:
+        """These requests were answered from one batch. By counting, every 1/share-th is checked, wherever it stood."""
+        self._due += self._share * len(answers)
+        if self._due < 1:
+            return
+        self._due -= int(self._due)  # of one batch one is enough, and what could not be checked is not made up for
+        request, pieces = answers[self._made % len(answers)]
+        if len(self._expected) >= MOST_OUTSTANDING or request.parts or len(request.items) > MOST_BYTES:
+            return
+        if len(self._codec.render(pieces, request.own)[1]) > MOST_BYTES:
+            return
+        self._made += 1
+        try:
+            self._expected[self._made] = self._codec.values(pieces)
+        except UNREADABLE:
+            self._metrics.verified("failed")
+            return
+        self._send(
+            LinkedRequest(
+                self._made, request.lane_key, request.count, len(request.items), 0, 0, State.QUEUED, None,
+                cast(WorkerLink, self), request.endpoint, request.items,
+            )
+        )  # fmt: skip
+
+    def judge(self, request: Request, pieces: list[Piece]) -> None:
+        """The answer to a check."""
+        expected = self._expected.pop(request.id)
+        try:
+            where = difference(expected, self._codec.values(pieces), self._relative)
+        except UNREADABLE:
+            self._metrics.verified("failed")
+            return
+        self._metrics.verified("same" if where is None else "different")
+        if where is not None and not self._unbatched.holds(request.lane_key):
+            self._unbatched.add(request.lane_key)
+            self._metrics.unbatched_lanes(len(self._unbatched))
+            # The key may hold what callers keep secret.
+            logger.error(
+                "lane stops batching: a request got another answer alone than in its batch endpoint=%s lane=%08x at=%s",
+                self._endpoint, crc32(request.lane_key), where,
+            )  # fmt: skip
+
+    def reject(self, request: Request, error: ProxyError) -> None:
+        """The check was not answered; while draining it was not made."""
+        del self._expected[request.id]
+        if not isinstance(error, Draining):
+            self._metrics.verified("failed")
+
+    def relay(self, request: Request, status: int, headers: bytes, body: bytes) -> None:
+        """The backend did not answer the request alone."""
+        del self._expected[request.id]
+        self._metrics.verified("failed")
+
+    def flush(self) -> None:
+        """Nobody waits."""
