@@ -17,7 +17,7 @@ from mlproxy.config.suggest import closest
 
 #: The design's keys and values that this version does not act on. Accepting them would be a silent no-op.
 _PLANNED_KEYS = {
-    "endpoints[].batching.lane_headers", "endpoints[].batching.coalesce",
+    "endpoints[].batching.lane_headers",
     "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
 }  # fmt: skip
 _PLANNED_VALUES = {

@@ -247,6 +247,10 @@ class Batching(Section):
     verify_tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
         0.001, description="By how much, relatively, numbers in the two answers may differ; all else must be equal."
     )
+    coalesce: Annotated[bool, Field(strict=True)] = Field(
+        False,
+        description="Requests of one batch with the same instances, byte for byte, are sent once, and each answered.",
+    )
     aimd: Aimd = Aimd()
 
 

@@ -98,6 +98,7 @@ METRICS = (
     Metric("verified_total", "counter", "Requests sent alone besides (`batching.verify`): was it the same answer?",
            (Label("verdict", ("same", "different", "failed")),)),
     Metric("unbatched_lanes", "gauge", "Lanes that stopped batching because an answer was not the same."),
+    Metric("coalesced_total", "counter", "Instances not sent because others of their batch are the same."),
     Metric("controller_max_size", "gauge", "Instances that the policy lets a batch have now."),
     Metric("controller_slots", "gauge", "Calls that the backend can serve at once, as far as the policy knows."),
     Metric("service_time_seconds", "gauge",

@@ -102,6 +102,7 @@ class BatcherMetrics:
         self._instances = Counters(page, "instances_total", endpoint)
         self._retries = Counters(page, "retries_total", endpoint)
         self._isolated = Counters(page, "isolated_total", endpoint)
+        self._coalesced = Counters(page, "coalesced_total", endpoint)
         self._verified = Counters(page, "verified_total", endpoint)
         self._unbatched_lanes = Counters(page, "unbatched_lanes", endpoint)
         self._shed = Counters(page, "shed_total", endpoint)
@@ -155,6 +156,10 @@ class BatcherMetrics:
     def isolated(self, verdict: str) -> None:
         """A request was sent alone because its batch had failed."""
         self._isolated.add(verdict)
+
+    def coalesced(self, instances: int) -> None:
+        """So many need not be sent."""
+        self._coalesced.add(amount=instances)
 
     def verified(self, verdict: str) -> None:
         """A request that had been answered from a batch was sent alone besides."""

@@ -35,6 +35,7 @@ from mlproxy.errors import BackendContract, ProxyError
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Answer, Codec, Text
 from mlproxy.units import NS_PER_MS
+from workers.batcher.coalesce import Coalesced, coalesce, own_pieces
 from workers.batcher.link import LinkedRequest, WorkerLink
 from workers.batcher.poison import PoisonTable
 from workers.batcher.verification import UnbatchedLanes, Verification
@@ -71,6 +72,7 @@ class EndpointRuntime:
         self._arrivals: list[LinkedRequest] = []
         self._events: list[Event] = []
         self._calls: dict[Batch, BackendCall] = {}
+        self._coalesces = endpoint.batching.coalesce
         self._poison = PoisonTable()
         self._unbatched = UnbatchedLanes()
         batching = endpoint.batching
@@ -130,15 +132,19 @@ class EndpointRuntime:
             logger.info("batching again endpoint=%s lanes=%d", self.name, lanes)
         return lanes
 
-    def _backend_done(self, batch: Batch, result: BackendReply | BackendFailure) -> str | None:
+    def _backend_done(
+        self, batch: Batch, places: dict[int, int] | None, result: BackendReply | BackendFailure
+    ) -> str | None:  # fmt: skip
         """Note how a call ended. Returns what only this side can see is wrong with its reply."""
         self._calls.pop(batch, None)
-        event = self._to_event(batch, result)
+        event = self._to_event(batch, places, result)
         self._note(event)
         failure = event.failure
         return failure.detail if failure is not None and failure.kind == "contract" else None
 
-    def _to_event(self, batch: Batch, result: BackendReply | BackendFailure) -> Answered | Failed:
+    def _to_event(
+        self, batch: Batch, places: dict[int, int] | None, result: BackendReply | BackendFailure
+    ) -> Answered | Failed:  # fmt: skip
         if isinstance(result, BackendFailure):
             return Failed(batch, Failure(result.kind, result.detail))
         if not 200 <= result.status < 300:
@@ -150,7 +156,11 @@ class EndpointRuntime:
         except Exception:  # whoever waits for this batch must hear of it
             logger.exception("defect while reading a reply of %s", self.name)
             return Failed(batch, Failure("contract", "the backend's reply cannot be read"))
-        return Answered(batch, reply.count, reply)
+        if places is None:
+            return Answered(batch, reply.count, reply)
+        if reply.count != batch.sent:
+            return Failed(batch, Failure("contract", f"the backend answered {reply.count} items, not {batch.sent}"))
+        return Answered(batch, batch.instances, Coalesced(reply, places))
 
     # --- one turn --------------------------------------------------------------------------------------------
 
@@ -181,6 +191,8 @@ class EndpointRuntime:
         self._gauge()
 
     def _complete(self, batch: Batch, answers: _Answers, now_ns: int, touched: set[WorkerLink]) -> None:
+        if self._coalesces:
+            answers = [(request, own_pieces(pieces)) for request, pieces in answers]
         if self._verification is not None:
             if batch.reason == "verify":
                 self._verification.judge(*answers[0])
@@ -203,7 +215,7 @@ class EndpointRuntime:
             request_ids.append(request.id)
             rendered.append(answer)
         for link, (request_ids, rendered) in by_link.items():
-            link.answer(request_ids, rendered, batch.instances, batch.dispatched_ns, now_ns - batch.dispatched_ns)
+            link.answer(request_ids, rendered, batch.sent, batch.dispatched_ns, now_ns - batch.dispatched_ns)
             touched.add(link)
 
     def _reject(self, request: LinkedRequest, error: ProxyError, touched: set[WorkerLink]) -> None:
@@ -216,6 +228,10 @@ class EndpointRuntime:
             self._part_items(member) if isinstance(member, Part) else cast(LinkedRequest, member).items
             for member in batch.members
         ]
+        places = None
+        if self._coalesces:
+            items, places = coalesce(batch, items)
+            self._metrics.coalesced(batch.instances - batch.sent)
         try:
             headers, buffers, version = self._codec.join(batch.lane_key, items)
         except Exception:  # whoever waits for this batch must hear of it
@@ -224,9 +240,9 @@ class EndpointRuntime:
             return
         path = self._versioned_path(version).encode() if version else self._path
         self._calls[batch] = self._balancer.send(
-            path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch)
+            path, headers + _USER_AGENT, buffers, self._timeout_ns, partial(self._backend_done, batch, places)
         )
-        self._metrics.dispatched(batch.reason, batch.instances)
+        self._metrics.dispatched(batch.reason, batch.sent)
         if batch.first_call and batch.reason != "verify":
             dispatched_ns = batch.dispatched_ns
             self._metrics.waited([dispatched_ns - member.arrived_ns for member in batch.members])

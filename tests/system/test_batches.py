@@ -1,4 +1,7 @@
-"""Answers from batches, compared with those alone: what differs ends batching, until it is resumed."""
+"""Answers from batches, compared with those alone: what differs ends batching, until it is resumed.
+
+And requests that are the same, sent once.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,11 @@ def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
         "admin": {"token": TOKEN},
         "endpoints": [
             {"name": "checked", "backend": {"urls": [shared_backend.url]}, "batching": BATCHING | {"verify": 1}},
+            {
+                "name": "coalescing",
+                "backend": {"urls": [shared_backend.url]},
+                "batching": BATCHING | {"coalesce": True},
+            },
         ],
     })  # fmt: skip
 
@@ -37,6 +45,11 @@ def checked(proxy: Proxy, backend: Backend) -> Iterator[Endpoint]:
     endpoint = Endpoint("checked", proxy, backend)
     yield endpoint
     assert put(endpoint, block_of(endpoint)).status == 200
+
+
+@pytest.fixture
+def coalescing(proxy: Proxy, backend: Backend) -> Endpoint:
+    return Endpoint("coalescing", proxy, backend)
 
 
 def scrambled(exchange: Exchange) -> None:
@@ -148,3 +161,46 @@ def test_a_command_waits_for_the_batchers_successor(checked: Endpoint) -> None:
     assert checked.metric("unbatched_lanes") == 0
     checked.backend.forget()
     assert_answer(checked.ask(b"3"), b"3")
+
+
+def ask_at_once(endpoint: Endpoint, *instances: bytes) -> list[Response]:
+    """The answers to requests that wait together, behind a call that is not recorded."""
+    with endpoint.backend.held() as gate, ExitStack() as stack:
+        callers = [stack.enter_context(Caller(endpoint.proxy.url)) for _ in range(len(instances) + 1)]
+        callers[0].send(endpoint.data(b'"occupies the slot"'))
+        assert wait_until(lambda: len(endpoint.backend.predictions) == 1, WITHIN_S)
+        for number, caller in enumerate(callers[1:], start=1):
+            caller.send(endpoint.data(instances[number - 1]))
+            waiting = len(b",".join(instances[:number]).split(b","))
+            assert wait_until(lambda waiting=waiting: endpoint.queue_depth() == waiting, WITHIN_S)  # type: ignore[misc]
+        gate.open()
+        responses = [caller.read_response() for caller in callers]
+    del endpoint.backend.requests[0]
+    return responses[1:]
+
+
+def test_what_is_the_same_is_sent_once_and_answered_to_each(coalescing: Endpoint) -> None:
+    instances = [b"1", b"2", b"1", b"3, 4", b"1", b"3, 4"]
+    spared = coalescing.metric("coalesced_total")
+    responses = ask_at_once(coalescing, *instances)
+    for response, instance in zip(responses, instances, strict=True):
+        assert_answer(response, instance)
+        assert response.header("x-mlproxy-batch-size") == "4"
+    assert [call.instances for call in coalescing.backend.predictions] == [[b"1", b"2", b"3", b"4"]]
+    assert coalescing.metric("coalesced_total") == spared + 4
+
+
+def test_a_reply_must_have_as_many_items_as_were_sent(coalescing: Endpoint) -> None:
+    coalescing.backend.script = lambda exchange: (
+        scripted.with_one_more if exchange.request.instances == [b"1", b"2"] else echo
+    )(exchange)
+    for response, instance in zip(ask_at_once(coalescing, b"1", b"1", b"2"), (b"1", b"1", b"2"), strict=True):
+        assert_answer(response, instance)
+    assert len(coalescing.backend.predictions) > 1
+
+
+def test_poison_that_is_sent_once_fails_for_each_who_sent_it(coalescing: Endpoint) -> None:
+    coalescing.backend.script = scripted.poisoned_by(b"6", scripted.status(422, b"its own words"))
+    responses = ask_at_once(coalescing, b"6", b"1", b"6", b"2")
+    assert [response.status for response in responses] == [422, 200, 422, 200]
+    assert responses[0].body == responses[2].body == b"its own words"
