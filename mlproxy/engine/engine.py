@@ -60,10 +60,11 @@ class Engine:
         self._commands = commands
         for event in events:
             match event:
-                case Arrived(requests, _, True):
-                    self._spare += requests
-                case Arrived(requests, alone):
-                    self._arrive(requests, now_ns, alone=alone)
+                case Arrived(requests, alone, spare):
+                    if spare:
+                        self._spare += requests
+                    else:
+                        self._arrive(requests, now_ns, alone=alone)
                 case Pods(ready):
                     self._policy.observe_pods(ready)
                 case Answered(batch):
@@ -114,7 +115,7 @@ class Engine:
             "queued_instances": self.queued_instances,
             "queued_bytes": self.queued_bytes,
             "lanes": len(self._queue.lanes),
-            "alone": len(self._queue.alone),
+            "alone": len(self._queue.alone.members),
             "in_flight": len(self._in_flight),
             "waiting_again": len(self._again),
             "extra_call_budget": self._budget.tokens,
@@ -201,16 +202,13 @@ class Engine:
         """The call of ``batch`` ended; False when nobody knows it any more (it was aborted)."""
         if batch not in self._in_flight:
             return False
-        self._end_flight(batch)
+        self._in_flight.discard(batch)
+        if batch.attempt or batch.isolating:
+            self._extra_in_flight -= 1
         self._policy.observe_outcome(batch, failure, now_ns)
         if failure is None:
             self._budget.answered(batch)
         return True
-
-    def _end_flight(self, batch: Batch) -> None:
-        self._in_flight.discard(batch)
-        if not batch.first_call:
-            self._extra_in_flight -= 1
 
     def _fail(
         self, request: Request, outcome: ProxyError | Failure, now_ns: int, *, in_batches: bool = True
@@ -247,7 +245,9 @@ class Engine:
             if member in batch.members:
                 batch.live -= 1
                 if not batch.live and batch in self._in_flight:
-                    self._end_flight(batch)
+                    self._in_flight.discard(batch)
+                    if not batch.first_call:
+                        self._extra_in_flight -= 1
                     self._policy.observe_abort(batch, now_ns)
                     self._commands.append(Abort(batch))
 
@@ -263,11 +263,9 @@ class Engine:
     # --- dispatch --------------------------------------------------------------------------------------------
 
     def _dispatch(self, now_ns: int) -> None:
-        while (batch := self._next_again(now_ns) or self._next_first(now_ns) or self._next_spare(now_ns)) is not None:
+        while (batch := self._next_again(now_ns) or self._next_first(now_ns)) is not None:
             batch.enter_flight(now_ns)
             self._in_flight.add(batch)
-            if not batch.first_call:
-                self._extra_in_flight += 1
             self._policy.observe_dispatch(batch, now_ns)
             self._commands.append(Dispatch(batch))
 
@@ -285,20 +283,23 @@ class Engine:
                 return None  # an answer of those may pay for this half
             self._again.pop()
             if paid:
+                self._extra_in_flight += 1
                 return batch
             self._fail_all([member for member in batch.members if member.state is State.AGAIN], otherwise, now_ns)
         return None
 
     def _next_first(self, now_ns: int) -> Batch | None:
         """A batch, or somebody who goes alone: in turns, as long as there are both."""
-        if not len(self._queue.alone):
-            return self._next_batch(now_ns)
-        if self._alone_left_last:
-            return self._next_batch(now_ns) or self._next_alone()
-        return self._next_alone() or self._next_batch(now_ns)
+        if not self._queue.alone.members:
+            batch = self._next_batch(now_ns)
+        elif self._alone_left_last:
+            batch = self._next_batch(now_ns) or self._next_alone()
+        else:
+            batch = self._next_alone() or self._next_batch(now_ns)
+        return self._next_spare(now_ns) if batch is None and self._spare else batch
 
     def _next_spare(self, now_ns: int) -> Batch | None:
-        if not self._spare or len(self._in_flight) >= self._policy.inflight_limit():
+        if len(self._in_flight) >= self._policy.inflight_limit():
             return None
         request = self._spare.popleft()
         request.arrived_ns = now_ns  # nobody waited: to the policy it is a call like others

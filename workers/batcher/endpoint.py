@@ -24,21 +24,19 @@ from mlproxy.engine import (
     Event,
     Failed,
     Failure,
-    Member,
     Part,
     Piece,
     Reject,
     Relay,
-    may_be_one_members,
 )  # fmt: skip
 from mlproxy.errors import BackendContract, ProxyError
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Answer, Codec, Text
 from mlproxy.units import NS_PER_MS
+from workers.batcher.apart import Apart
 from workers.batcher.coalesce import Coalesced, coalesce, own_pieces
 from workers.batcher.link import LinkedRequest, WorkerLink
-from workers.batcher.poison import PoisonTable
-from workers.batcher.verification import UnbatchedLanes, Verification
+from workers.batcher.verification import Verification
 
 logger = logging.getLogger("mlproxy.batcher")
 
@@ -73,11 +71,10 @@ class EndpointRuntime:
         self._events: list[Event] = []
         self._calls: dict[Batch, BackendCall] = {}
         self._coalesces = endpoint.batching.coalesce
-        self._poison = PoisonTable()
-        self._unbatched = UnbatchedLanes()
+        self._apart = Apart(metrics)
         batching = endpoint.batching
         self._verification = Verification(
-            self.name, batching.verify, batching.verify_tolerance, codec, self._unbatched, metrics, self._verify
+            self.name, batching.verify, batching.verify_tolerance, codec, self._apart, metrics, self._verify
         ) if batching.verify else None  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -101,33 +98,25 @@ class EndpointRuntime:
         self._note(Drain())
 
     def _note(self, event: Event) -> None:
-        self._note_arrivals()  # what arrived before the event comes before it
+        if self._arrivals:  # what arrived before the event comes before it
+            self._note_arrivals()
         self._events.append(event)
         self._wake(self)
 
     def _note_arrivals(self) -> None:
-        arrivals = self._arrivals
-        if not arrivals:
-            return
-        self._arrivals = []
-        if self._poison or self._unbatched:
-            alone = [request for request in arrivals if self._goes_alone(request)]
+        arrivals, self._arrivals = self._arrivals, []
+        if self._apart.some:
+            alone, arrivals = self._apart.divide(arrivals)
             if alone:
                 self._events.append(Arrived(alone, alone=True))
-                set_apart = set(alone)
-                arrivals = [request for request in arrivals if request not in set_apart]
         self._events.append(Arrived(arrivals))
-
-    def _goes_alone(self, request: LinkedRequest) -> bool:
-        return self._unbatched.holds(request.lane_key) or self._poison.holds(request.lane_key, request.items)
 
     def _verify(self, request: LinkedRequest) -> None:
         self._note(Arrived([request], spare=True))
 
     def resume_batching(self) -> int:
         """Batch again where verification has ended it; in how many lanes that was."""
-        lanes = self._unbatched.clear()
-        self._metrics.unbatched_lanes(0)
+        lanes = self._apart.resume_batching()
         if lanes:
             logger.info("batching again endpoint=%s lanes=%d", self.name, lanes)
         return lanes
@@ -166,8 +155,10 @@ class EndpointRuntime:
 
     def turn(self, now_ns: int, touched: set[WorkerLink]) -> None:
         """Hand everything noted since the last turn to the engine and carry out its commands."""
-        self._poison.expire(now_ns)
-        self._note_arrivals()
+        if self._apart.some:
+            self._apart.look(now_ns)
+        if self._arrivals:
+            self._note_arrivals()
         events, self._events = self._events, []
         for event in events:
             if isinstance(event, Answered | Failed):
@@ -262,21 +253,7 @@ class EndpointRuntime:
         code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
         if len(batch.members) == 1 and (batch.isolating or batch.reason == "alone"):
-            self._judge(batch.members[0], failure, now_ns, isolating=batch.isolating)
-
-    def _judge(self, member: Member, failure: Failure | None, now_ns: int, *, isolating: bool) -> None:
-        """A request went alone because its batch, or once the batch of one like it, had failed: was it the cause?"""
-        if isinstance(member, Part):  # others of its request's parts are not like it
-            self._metrics.isolated("cleared" if failure is None else "poison")
-            return
-        request = cast(LinkedRequest, member)
-        if not isolating and not self._poison.holds(request.lane_key, request.items):
-            return  # it went alone because its whole lane does
-        self._metrics.isolated("cleared" if failure is None else "poison")
-        if failure is None:
-            self._poison.discard(request.lane_key, request.items)
-        elif may_be_one_members(failure):
-            self._poison.add(request.lane_key, request.items, now_ns)
+            self._apart.judge(batch, failure, now_ns)
 
     def _gauge(self) -> None:
         engine = self.engine

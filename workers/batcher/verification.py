@@ -16,6 +16,7 @@ from mlproxy.errors import Draining, ProxyError
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Codec
 from mlproxy.protocols.compare import difference
+from workers.batcher.apart import Apart
 from workers.batcher.link import LinkedRequest, WorkerLink
 
 logger = logging.getLogger("mlproxy.batcher")
@@ -26,36 +27,6 @@ MOST_OUTSTANDING = 4
 MOST_BYTES = 2**20
 #: What `Codec.values` raises for an answer that is none of its protocol's, whoever made it so.
 UNREADABLE = (ValueError, TypeError, RecursionError)
-#: Callers' words make lanes; beyond so many that must not batch, none of the endpoint does.
-MOST_LANES = 256
-
-
-class UnbatchedLanes:
-    """Lanes, by their keys, whose requests each go alone."""
-
-    def __init__(self) -> None:
-        self._keys: set[bytes] = set()
-
-    def __repr__(self) -> str:
-        return f"<UnbatchedLanes {len(self._keys)}>"
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def add(self, lane_key: bytes) -> None:
-        """No batches in this lane from now on."""
-        if len(self._keys) < MOST_LANES:
-            self._keys.add(lane_key)
-
-    def holds(self, lane_key: bytes) -> bool:
-        """Whether its requests go alone."""
-        return lane_key in self._keys or len(self._keys) >= MOST_LANES
-
-    def clear(self) -> int:
-        """Batch in all of them again; how many they were."""
-        count = len(self._keys)
-        self._keys.clear()
-        return count
 
 
 class Verification:
@@ -63,14 +34,14 @@ class Verification:
     are the checks."""
 
     def __init__(
-        self, endpoint: str, share: float, relative: float, codec: Codec[Any], unbatched: UnbatchedLanes,
+        self, endpoint: str, share: float, relative: float, codec: Codec[Any], apart: Apart,
         metrics: BatcherMetrics, send: Callable[[LinkedRequest], None],
     ) -> None:  # fmt: skip
         self._endpoint = endpoint
         self._share = share
         self._relative = relative
         self._codec = codec
-        self._unbatched = unbatched
+        self._apart = apart
         self._metrics = metrics
         self._send = send
         self._due = 0.0  # checks that the answers so far have called for
@@ -113,9 +84,8 @@ class Verification:
             self._metrics.verified("failed")
             return
         self._metrics.verified("same" if where is None else "different")
-        if where is not None and not self._unbatched.holds(request.lane_key):
-            self._unbatched.add(request.lane_key)
-            self._metrics.unbatched_lanes(len(self._unbatched))
+        if where is not None and not self._apart.unbatched.holds(request.lane_key):
+            self._apart.stop_batching(request.lane_key)
             # The key may hold what callers keep secret.
             logger.error(
                 "lane stops batching: a request got another answer alone than in its batch endpoint=%s lane=%08x at=%s",

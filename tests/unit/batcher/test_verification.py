@@ -11,8 +11,9 @@ from mlproxy.engine import Piece, State
 from mlproxy.errors import BackendContract, Draining
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols.kserve_v1 import KServeV1
+from workers.batcher.apart import Apart, UnbatchedLanes
 from workers.batcher.link import LinkedRequest, WorkerLink
-from workers.batcher.verification import MOST_BYTES, MOST_LANES, MOST_OUTSTANDING, UnbatchedLanes, Verification
+from workers.batcher.verification import MOST_BYTES, MOST_OUTSTANDING, Verification
 
 CODEC = KServeV1()
 
@@ -37,10 +38,10 @@ class Checks:
     def __init__(self, share: float) -> None:
         self.sent: list[LinkedRequest] = []
         self.metrics = Metrics()
-        self.unbatched = UnbatchedLanes()
-        self.verification = Verification(
-            "m", share, 1e-3, CODEC, self.unbatched, cast(BatcherMetrics, self.metrics), self.sent.append
-        )
+        metrics = cast(BatcherMetrics, self.metrics)
+        self.apart = Apart(metrics)
+        self.unbatched = self.apart.unbatched
+        self.verification = Verification("m", share, 1e-3, CODEC, self.apart, metrics, self.sent.append)
 
     def batch(self, *items: bytes, lane: bytes = b"", reply: bytes = b"") -> None:
         """A batch with these single instances was answered, by echoing unless ``reply`` says otherwise."""
@@ -102,7 +103,9 @@ def test_another_answer_ends_batching_in_its_lane_and_tells_no_secret(caplog: py
     assert (checks.metrics.lanes, checks.metrics.verdicts) == (1, {"different": 1})
     assert "at=[0]['a']" in caplog.text
     assert not any(word in caplog.text for word in ("secret", "private", "wrong"))
-    assert checks.unbatched.clear() == 1
+    assert checks.apart.some
+    assert checks.apart.resume_batching() == 1
+    assert checks.metrics.lanes == 0
     assert not checks.unbatched.holds(b"secret")
 
 
@@ -119,7 +122,7 @@ def test_a_check_without_an_answer_is_no_difference() -> None:
 
 def test_with_too_many_lanes_none_batches() -> None:
     lanes = UnbatchedLanes()
-    for number in range(MOST_LANES + 5):
+    for number in range(UnbatchedLanes.MOST + 5):
         lanes.add(b"%d" % number)
-    assert len(lanes) == MOST_LANES
+    assert len(lanes) == UnbatchedLanes.MOST
     assert lanes.holds(b"never seen")
