@@ -23,8 +23,10 @@ logger = logging.getLogger("mlproxy.batcher")
 
 #: Checks that have not been answered, each with a request and an answer in memory.
 MOST_OUTSTANDING = 4
-#: Larger ones are not checked: the batcher would read them for 10 ms, and everybody would wait.
-MOST_BYTES = 2**20
+#: Larger requests are not checked: they would be kept in memory.
+MOST_REQUEST_BYTES = 4 * 2**20
+#: Larger answers are not checked: to compare so much takes up to 15 ms, for which everybody waits.
+MOST_ANSWER_BYTES = 128 * 2**10
 #: What `Codec.values` raises for an answer that is none of its protocol's, whoever made it so.
 UNREADABLE = (ValueError, TypeError, RecursionError)
 
@@ -58,9 +60,9 @@ class Verification:
             return
         self._due -= int(self._due)  # of one batch one is enough, and what could not be checked is not made up for
         request, pieces = answers[self._made % len(answers)]
-        if len(self._expected) >= MOST_OUTSTANDING or request.parts or len(request.items) > MOST_BYTES:
+        if len(self._expected) >= MOST_OUTSTANDING or request.parts or len(request.items) > MOST_REQUEST_BYTES:
             return
-        if len(self._codec.render(pieces, request.own)[1]) > MOST_BYTES:
+        if len(self._codec.render(pieces, request.own)[1]) > MOST_ANSWER_BYTES:
             return
         self._made += 1
         try:

@@ -13,7 +13,7 @@ from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols.kserve_v1 import KServeV1
 from workers.batcher.apart import Apart, UnbatchedLanes
 from workers.batcher.link import LinkedRequest, WorkerLink
-from workers.batcher.verification import MOST_BYTES, MOST_OUTSTANDING, Verification
+from workers.batcher.verification import MOST_ANSWER_BYTES, MOST_OUTSTANDING, MOST_REQUEST_BYTES, Verification
 
 CODEC = KServeV1()
 
@@ -86,7 +86,7 @@ def test_few_are_outstanding_and_none_is_made_up_for() -> None:
     assert len(checks.sent) == 1
 
 
-@pytest.mark.parametrize("large", [(b"1" * (MOST_BYTES + 1), b"1"), (b"1", b"1" * (MOST_BYTES + 1))])
+@pytest.mark.parametrize("large", [(b"1" * (MOST_REQUEST_BYTES + 1), b"1"), (b"1", b"1" * MOST_ANSWER_BYTES)])
 def test_what_is_large_is_not_checked(large: tuple[bytes, bytes]) -> None:
     checks = Checks(1.0)
     item, prediction = large

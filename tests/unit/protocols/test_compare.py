@@ -71,7 +71,7 @@ def test_numbers_in_binary_are_compared_by_their_type(datatype: str, same: bytes
         datatype, struct.pack("<f", 1)[2:]
     )
     batch = reply_in_binary(datatype, other + one, 2)
-    for alone, expected in ((same, None), (other, "[0][2]")):
+    for alone, expected in ((same, None), (other, "[0][2][0]")):
         values = codec.values([(reply_in_binary(datatype, alone, 1), 0, 1)])
         assert difference(codec.values([(batch, 1, 1)]), values, 1e-3) == expected
 
@@ -82,7 +82,7 @@ def test_not_a_number_is_the_same_as_itself_and_as_nothing_else() -> None:
         codec.values([(reply_in_binary("FP32", struct.pack("<f", value), 1), 0, 1)]) for value in (float("nan"), 1)
     )
     assert difference(nan, nan, 1e-3) is None
-    assert difference(nan, one, 1e-3) == "[0][2]"
+    assert difference(nan, one, 1e-3) == "[0][2][0]"
 
 
 @pytest.mark.parametrize(("datatype", "code"), [("INT32", "<i"), ("UINT64", "<Q"), ("BOOL", "<?")])
@@ -112,4 +112,5 @@ def test_numbers_in_json_are_compared_by_their_type_too(data: bytes) -> None:
     nested = b"[[3, 4]]" if data.startswith(b"[[") else b"[3, 4]"
     batch, alone = (codec.split_reply(b"", text % (rows, b"FP32", rows_)) for rows, rows_ in ((2, data), (1, nested)))
     assert difference(codec.values([(batch, 1, 1)]), codec.values([(alone, 0, 1)]), 1e-3) is None
-    assert difference(codec.values([(batch, 0, 1)]), codec.values([(alone, 0, 1)]), 1e-3) == "[0][2]"
+    where = difference(codec.values([(batch, 0, 1)]), codec.values([(alone, 0, 1)]), 1e-3) or ""
+    assert where.startswith("[0][2][0]")
