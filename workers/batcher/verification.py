@@ -12,7 +12,7 @@ from typing import Any, cast
 from zlib import crc32
 
 from mlproxy.engine import Piece, Request, State
-from mlproxy.errors import Draining, ProxyError
+from mlproxy.errors import BackendContract, Draining, ProxyError
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Codec
 from mlproxy.protocols.compare import difference
@@ -27,8 +27,8 @@ MOST_OUTSTANDING = 4
 MOST_REQUEST_BYTES = 4 * 2**20
 #: Larger answers are not checked: to compare so much takes up to 15 ms, for which everybody waits.
 MOST_ANSWER_BYTES = 128 * 2**10
-#: What `Codec.values` raises for an answer that is none of its protocol's, whoever made it so.
-UNREADABLE = (ValueError, TypeError, RecursionError)
+#: Raised for an answer that is none of its protocol's, whoever made it so; anything else is a defect.
+UNREADABLE = (ValueError, TypeError, BackendContract)
 
 
 class Verification:
@@ -62,14 +62,11 @@ class Verification:
         request, pieces = answers[self._made % len(answers)]
         if len(self._expected) >= MOST_OUTSTANDING or request.parts or len(request.items) > MOST_REQUEST_BYTES:
             return
-        if len(self._codec.render(pieces, request.own)[1]) > MOST_ANSWER_BYTES:
+        expected = self._values(pieces)
+        if expected is None:
             return
         self._made += 1
-        try:
-            self._expected[self._made] = self._codec.values(pieces)
-        except UNREADABLE:
-            self._metrics.verified("failed")
-            return
+        self._expected[self._made] = expected
         self._send(
             LinkedRequest(
                 self._made, request.lane_key, request.count, len(request.items), 0, 0, State.QUEUED, None,
@@ -79,10 +76,12 @@ class Verification:
 
     def judge(self, request: Request, pieces: list[Piece]) -> None:
         """The answer to a check."""
-        expected = self._expected.pop(request.id)
+        expected, values = self._expected.pop(request.id), self._values(pieces)
+        if values is None:
+            return
         try:
-            where = difference(expected, self._codec.values(pieces), self._relative)
-        except UNREADABLE:
+            where = difference(expected, values, self._relative)
+        except RecursionError:  # nested hundreds of times
             self._metrics.verified("failed")
             return
         self._metrics.verified("same" if where is None else "different")
@@ -93,6 +92,18 @@ class Verification:
                 "lane stops batching: a request got another answer alone than in its batch endpoint=%s lane=%08x at=%s",
                 self._endpoint, crc32(request.lane_key), where,
             )  # fmt: skip
+
+    def _values(self, pieces: Sequence[Piece]) -> Any:
+        """What is compared of an answer; None, which no codec's are: it cannot be."""
+        try:
+            if len(self._codec.render(pieces, b"")[1]) <= MOST_ANSWER_BYTES:
+                return self._codec.values(pieces)
+        except UNREADABLE:
+            self._metrics.verified("failed")
+        except Exception:  # must not cost others their answers
+            self._metrics.verified("failed")
+            logger.exception("defect while comparing answers of %s", self._endpoint)
+        return None
 
     def reject(self, request: Request, error: ProxyError) -> None:
         """The check was not answered; while draining it was not made."""

@@ -120,6 +120,29 @@ def test_a_check_without_an_answer_is_no_difference() -> None:
     assert not checks.unbatched
 
 
+@pytest.mark.parametrize("item", [b"1e999", b"[" * 900 + b"]" * 900])
+def test_what_cannot_be_compared_is_no_difference(item: bytes) -> None:
+    checks = Checks(1.0)
+    checks.batch(item, item)
+    if checks.sent:
+        checks.answer(item)
+    assert checks.metrics.verdicts == {"failed": 1}
+    assert not checks.unbatched
+
+
+def test_a_defect_of_the_codec_costs_a_check_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> object:
+        raise KeyError("missing")
+
+    checks = Checks(1.0)
+    monkeypatch.setattr(KServeV1, "values", broken)
+    checks.batch(b"1", b"2")
+    assert checks.metrics.verdicts == {"failed": 1}
+    assert "defect while comparing" in caplog.text
+
+
 def test_with_too_many_lanes_none_batches() -> None:
     lanes = UnbatchedLanes()
     for number in range(UnbatchedLanes.MOST + 5):
