@@ -169,6 +169,7 @@ LABEL_VALUES = {
         "paced": "sooner than it had to: the slots that are needed anyway could take it",
         "late": "none of its requests could be answered in time any more",
         "alone": "one request that is not batched",
+        "verify": "one request, sent once more to compare (`batching.verify`)",
     },
     "shed_total": {
         "queue_full": "503, `limits.queue_instances` or the batcher's `limits.queue_bytes`",

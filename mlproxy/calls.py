@@ -9,8 +9,10 @@ from typing import Literal, TypeAlias
 
 #: Why a batch left: at its size cap, at its latest instant, at once because nothing was in flight, because a slot was
 #: free, because nothing more will come, as one half of a batch that failed, early because the time it takes was paid
-#: for, late already, or because its one member is not to be batched.
-FlushReason: TypeAlias = Literal["full", "deadline", "idle", "slot", "drain", "split", "paced", "late", "alone"]
+#: for, late already, because its one member is not to be batched, or only to see what the backend says to it alone.
+FlushReason: TypeAlias = Literal[
+    "full", "deadline", "idle", "slot", "drain", "split", "paced", "late", "alone", "verify"
+]  # fmt: skip
 
 #: How a call can end without a reply: nobody there, connection lost, time over, not HTTP, more bytes than allowed.
 CallFailureKind: TypeAlias = Literal["connect", "reset", "timeout", "protocol", "too_large"]

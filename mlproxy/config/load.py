@@ -6,6 +6,7 @@ the path in it, the environment variable or the flag.
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,21 @@ def load_configuration(
     problems += [places.conflict(conflict) for conflict in conflicts]
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
+    return configuration
+
+
+def with_endpoint(running: Configuration, index: int, block: Any) -> Configuration:
+    """``running`` with another block for one of its endpoints; `ConfigurationError` names every problem of it."""
+    document = json.loads(running.to_json())
+    document["endpoints"][index] = block
+    configuration, findings, conflicts = _validated(document, {})
+    problems = [(finding.path, finding.text) for finding in findings]
+    problems += [(conflict.at, conflict.text) for conflict in conflicts]
+    if problems:
+        own: Path = ("endpoints", index)
+        places = [format_path(path[2:] if path[:2] == own else path) for path, _ in problems]
+        lines = [f"{place}: {text}" if place else text for place, (_, text) in zip(places, problems, strict=True)]
+        raise ConfigurationError(list(dict.fromkeys(lines)))
     return configuration
 
 

@@ -17,12 +17,13 @@ from mlproxy.config.suggest import closest
 
 #: The design's keys and values that this version does not act on. Accepting them would be a silent no-op.
 _PLANNED_KEYS = {
-    "admin.token", "endpoints[].batching.verify", "endpoints[].batching.coalesce",
     "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
 }  # fmt: skip
 _PLANNED_VALUES = {
     "endpoints[].protocol": {"custom"},
 }
+#: What is not to be seen where problems are.
+_SECRETS = {"admin.token"}
 _LONGEST_SHOWN = 80
 _PLANNED = "is planned, but this version does not act on it yet"
 
@@ -101,7 +102,8 @@ def _sentence(detail: ErrorDetails, document: dict[Any, Any]) -> str:
     if kind == "literal_error" and str(value) in _PLANNED_VALUES.get(schema_path(path), ()):
         return f"{value!r} {_PLANNED}; choose {detail['ctx']['expected']}"
     hint = "; put it in quotes" if isinstance(value, int | float | date) and _wants_text(path) else ""
-    return f"{_expectation(path, key)}, not {_shown(value)}{hint}"
+    shown = "this" if schema_path(path) in _SECRETS else _shown(value)
+    return f"{_expectation(path, key)}, not {shown}{hint}"
 
 
 def _wants_text(path: Path) -> bool:

@@ -73,6 +73,10 @@ class Admin(Section):
 
     host: Host = Field("127.0.0.1", description="Address of the admin port.")
     port: Port = Field(8081, description="Port of metrics, status and API. 0: the kernel chooses.")
+    token: str = Field(
+        "", examples=["${MLPROXY_ADMIN_TOKEN}"], repr=False,
+        description="What writes to the API must bring, as `Authorization: Bearer …`. Empty: no writes.",
+    )  # fmt: skip
 
 
 class Limits(Section):
@@ -246,6 +250,18 @@ class Batching(Section):
         description="Request headers that go to the backend with the batch: only requests in which they are the same, "
         "or absent alike, share one. No other header of a caller is forwarded with a batch.",
     )  # fmt: skip
+    verify: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, examples=[0.001],
+        description="Share of the requests answered from a batch that is sent once more, alone, while a slot is free, "
+        "to compare the answers; where they differ, the lane stops batching. For deterministic models only. 0: none.",
+    )  # fmt: skip
+    verify_tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.001, description="By how much, relatively, numbers in the two answers may differ; all else must be equal."
+    )
+    coalesce: Annotated[bool, Field(strict=True)] = Field(
+        False,
+        description="Requests of one batch with the same instances, byte for byte, are sent once, and each answered.",
+    )
     aimd: Aimd = Aimd()
 
     @field_validator("lane_headers")

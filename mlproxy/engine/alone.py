@@ -17,14 +17,11 @@ class AloneQueue:
 
     def __init__(self, slo_ns: int) -> None:
         self._slo_ns = slo_ns
-        self._members: set[Member] = set()
+        self.members: set[Member] = set()
         self._lane = Lane(b"", slo_ns, 0)
 
     def __repr__(self) -> str:
-        return f"<AloneQueue of {len(self._members)} members>"
-
-    def __len__(self) -> int:
-        return len(self._members)
+        return f"<AloneQueue of {len(self.members)} members>"
 
     @property
     def instances(self) -> int:
@@ -34,21 +31,21 @@ class AloneQueue:
     def append(self, members: Iterable[Member]) -> None:
         """Queue ``members``."""
         members = list(members)
-        self._members.update(members)
+        self.members.update(members)
         self._lane.append(members)
 
     def leave(self, member: Member) -> bool:
         """``member`` goes without having been taken, as its state says already; False: it is none of these."""
-        if member not in self._members:
+        if member not in self.members:
             return False
-        self._members.discard(member)
+        self.members.discard(member)
         self._lane.leave(member, late=False)
-        if not self._members:
+        if not self.members:
             self._lane = Lane(b"", self._slo_ns, 0)  # with the places of those who left
         return True
 
     def take(self) -> Member:
         """Pop the most urgent one; there must be one."""
         (member,) = self._lane.take(1)
-        self._members.discard(member)
+        self.members.discard(member)
         return member

@@ -7,6 +7,7 @@ document, section 5.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import count
 
@@ -26,7 +27,7 @@ from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies import Flush, Policy, WaitUntil
 from mlproxy.engine.queue import Queue
 from mlproxy.engine.request import Batch, Member, Part, Request, State
-from mlproxy.errors import DeadlineExceeded, ProxyError
+from mlproxy.errors import DeadlineExceeded, Draining, ProxyError
 
 
 class Engine:
@@ -37,6 +38,7 @@ class Engine:
         self._retry_attempts = retry_attempts
         self._queue = Queue(bounds, LaneTable(slo_ns, policy.size_cap))
         self._again = Again()
+        self._spare: deque[Request] = deque()  # as few as their sender lets there be
         self._batch_ids = count(1)
         self._in_flight: set[Batch] = set()
         self._draining = False
@@ -58,8 +60,11 @@ class Engine:
         self._commands = commands
         for event in events:
             match event:
-                case Arrived(requests, alone):
-                    self._arrive(requests, now_ns, alone=alone)
+                case Arrived(requests, alone, spare):
+                    if spare:
+                        self._spare += requests
+                    else:
+                        self._arrive(requests, now_ns, alone=alone)
                 case Pods(ready):
                     self._policy.observe_pods(ready)
                 case Answered(batch):
@@ -71,6 +76,8 @@ class Engine:
                         self._withdraw(request, now_ns)
                 case Drain():
                     self._draining = True
+        if self._draining:
+            self._drop_spare(now_ns)
         for request in self._queue.deadlines.expired(now_ns):
             self._fail(request, DeadlineExceeded("the deadline passed while the request was waiting"), now_ns)
         self._wakeup_ns = None
@@ -108,7 +115,7 @@ class Engine:
             "queued_instances": self.queued_instances,
             "queued_bytes": self.queued_bytes,
             "lanes": len(self._queue.lanes),
-            "alone": len(self._queue.alone),
+            "alone": len(self._queue.alone.members),
             "in_flight": len(self._in_flight),
             "waiting_again": len(self._again),
             "extra_call_budget": self._budget.tokens,
@@ -145,6 +152,9 @@ class Engine:
 
     def _failed(self, batch: Batch, failure: Failure, now_ns: int) -> None:
         if not self._settle(batch, failure, now_ns):
+            return
+        if batch.reason == "verify":
+            self._fail_all(batch.members, failure if failure.kind == "status" else to_error(failure), now_ns)
             return
         members = [member for member in batch.members if member.state is State.IN_FLIGHT]
         alone = len(batch.members) == 1  # one of the others, who has left, may have been the cause
@@ -192,16 +202,13 @@ class Engine:
         """The call of ``batch`` ended; False when nobody knows it any more (it was aborted)."""
         if batch not in self._in_flight:
             return False
-        self._end_flight(batch)
+        self._in_flight.discard(batch)
+        if batch.attempt or batch.isolating:
+            self._extra_in_flight -= 1
         self._policy.observe_outcome(batch, failure, now_ns)
         if failure is None:
             self._budget.answered(batch)
         return True
-
-    def _end_flight(self, batch: Batch) -> None:
-        self._in_flight.discard(batch)
-        if not batch.first_call:
-            self._extra_in_flight -= 1
 
     def _fail(
         self, request: Request, outcome: ProxyError | Failure, now_ns: int, *, in_batches: bool = True
@@ -238,9 +245,20 @@ class Engine:
             if member in batch.members:
                 batch.live -= 1
                 if not batch.live and batch in self._in_flight:
-                    self._end_flight(batch)
+                    self._in_flight.discard(batch)
+                    if not batch.first_call:
+                        self._extra_in_flight -= 1
                     self._policy.observe_abort(batch, now_ns)
                     self._commands.append(Abort(batch))
+
+    def _drop_spare(self, now_ns: int) -> None:
+        spare = [member.owner for batch in self._in_flight if batch.reason == "verify" for member in batch.members]
+        for request in spare:
+            self._withdraw(request, now_ns)
+        for request in [*spare, *self._spare]:
+            request.state = State.DONE
+            self._commands.append(Reject(request, Draining("nobody waits for it")))
+        self._spare.clear()
 
     # --- dispatch --------------------------------------------------------------------------------------------
 
@@ -248,8 +266,6 @@ class Engine:
         while (batch := self._next_again(now_ns) or self._next_first(now_ns)) is not None:
             batch.enter_flight(now_ns)
             self._in_flight.add(batch)
-            if not batch.first_call:
-                self._extra_in_flight += 1
             self._policy.observe_dispatch(batch, now_ns)
             self._commands.append(Dispatch(batch))
 
@@ -267,17 +283,27 @@ class Engine:
                 return None  # an answer of those may pay for this half
             self._again.pop()
             if paid:
+                self._extra_in_flight += 1
                 return batch
             self._fail_all([member for member in batch.members if member.state is State.AGAIN], otherwise, now_ns)
         return None
 
     def _next_first(self, now_ns: int) -> Batch | None:
         """A batch, or somebody who goes alone: in turns, as long as there are both."""
-        if not len(self._queue.alone):
-            return self._next_batch(now_ns)
-        if self._alone_left_last:
-            return self._next_batch(now_ns) or self._next_alone()
-        return self._next_alone() or self._next_batch(now_ns)
+        if not self._queue.alone.members:
+            batch = self._next_batch(now_ns)
+        elif self._alone_left_last:
+            batch = self._next_batch(now_ns) or self._next_alone()
+        else:
+            batch = self._next_alone() or self._next_batch(now_ns)
+        return self._next_spare(now_ns) if batch is None and self._spare else batch
+
+    def _next_spare(self, now_ns: int) -> Batch | None:
+        if len(self._in_flight) >= self._policy.inflight_limit():
+            return None
+        request = self._spare.popleft()
+        request.arrived_ns = now_ns  # nobody waited: to the policy it is a call like others
+        return Batch(next(self._batch_ids), request.lane_key, [request], request.count, "verify")
 
     def _next_alone(self) -> Batch | None:
         if len(self._in_flight) >= self._policy.inflight_limit():

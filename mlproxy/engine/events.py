@@ -34,6 +34,7 @@ class Arrived:
 
     requests: Sequence[Request]
     alone: bool = False  #: each is to be a call of its own, which nobody else is to share
+    spare: bool = False  #: besides, only while a slot is free that nobody needs, without a retry, and not when draining
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,10 @@ class ExtraCallBudget:
 
     def earn(self) -> None:
         """A first call was made."""
-        self.tokens = min(self.CAPACITY, self.tokens + self.EARNED)
-        self.retries = min(self.RETRIES, self.retries + self.RETRIES_EARNED)
+        if self.tokens < self.CAPACITY:  # mostly both are full
+            self.tokens = min(self.CAPACITY, self.tokens + self.EARNED)
+        if self.retries < self.RETRIES:
+            self.retries = min(self.RETRIES, self.retries + self.RETRIES_EARNED)
 
     def spend(self, in_flight: int) -> bool:
         """Pay for half a batch, to be sent beside the extra calls in flight; or take nothing, and False."""
@@ -124,6 +126,7 @@ class ExtraCallBudget:
 
     def answered(self, batch: Batch) -> None:
         """The call of ``batch`` was answered."""
-        self.tokens = min(self.CAPACITY, self.tokens + self.ANSWERED)
+        if self.tokens < self.CAPACITY:
+            self.tokens = min(self.CAPACITY, self.tokens + self.ANSWERED)
         if batch.attempt:
             self.retries = min(self.RETRIES, self.retries + 1)

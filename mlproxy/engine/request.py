@@ -141,12 +141,14 @@ class Batch(msgspec.Struct, eq=False):
     isolating: bool = False  #: one half of a batch that failed
     cause: str = ""  #: the failure that made this call necessary: a kind, or ``status_503``
     live: int = 0  #: members still waiting for an answer
+    sent: int = 0  #: instances of its call: fewer, if whoever sends it sends identical ones once
 
     def __repr__(self) -> str:
         return f"<Batch {self.id}: {self.instances} instances of {len(self.members)} members, {self.reason}>"
 
     def __post_init__(self) -> None:
         self.live = len(self.members)
+        self.sent = self.instances
 
     @property
     def first_call(self) -> bool:
@@ -170,6 +172,7 @@ class Batch(msgspec.Struct, eq=False):
             self.members = [member for member in self.members if member.state is State.AGAIN]
             self.instances = sum([member.count for member in self.members])
             self.live = len(self.members)
+            self.sent = self.instances
         in_flight = State.IN_FLIGHT
         for member in self.members:
             member.state = in_flight

@@ -3,7 +3,7 @@
 The supervisor holds the listening socket (an abstract name: no file to leave behind, none needed on a read-only root),
 so it outlives any batcher. A worker makes both directions, connects and passes the six descriptors; the batcher answers
 one byte. From then on the socket carries nothing: when it ends, the peer is gone, and the answer to that is a new
-channel from zero.
+channel from zero. Commands come over the same listening socket (`mlproxy.ipc.control`).
 """
 
 from __future__ import annotations
@@ -48,11 +48,16 @@ def offer_channel(address: str, worker: int, ring_bytes: int) -> tuple[socket.so
     return peer, Offer(worker, *directions)
 
 
-def accept_offer(peer: socket.socket) -> Offer:
-    """Read the offer from a connection that has become readable, and welcome the worker."""
+def check_user(peer: socket.socket) -> None:
+    """Only processes of this user may take part: RendezvousError for all others."""
     _, uid, _ = _PEER_CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size))
     if uid != os.getuid():
         raise RendezvousError(f"a process of user {uid} offered a channel")
+
+
+def accept_offer(peer: socket.socket) -> Offer:
+    """Read the offer from a connection that has become readable, and welcome the worker."""
+    check_user(peer)
     greeting, fds, flags, _ = socket.recv_fds(peer, _GREETING.size, 6)
     if len(greeting) != _GREETING.size or len(fds) != 6 or greeting[:4] != _MAGIC:
         for fd in fds:

@@ -102,6 +102,9 @@ class BatcherMetrics:
         self._instances = Counters(page, "instances_total", endpoint)
         self._retries = Counters(page, "retries_total", endpoint)
         self._isolated = Counters(page, "isolated_total", endpoint)
+        self._coalesced = Counters(page, "coalesced_total", endpoint)
+        self._verified = Counters(page, "verified_total", endpoint)
+        self._unbatched_lanes = Counters(page, "unbatched_lanes", endpoint)
         self._shed = Counters(page, "shed_total", endpoint)
         self._healthy = Counters(page, "backend_healthy", endpoint)
         self._urls = page.layout.urls[endpoint]
@@ -153,6 +156,18 @@ class BatcherMetrics:
     def isolated(self, verdict: str) -> None:
         """A request was sent alone because its batch had failed."""
         self._isolated.add(verdict)
+
+    def coalesced(self, instances: int) -> None:
+        """So many need not be sent."""
+        self._coalesced.add(amount=instances)
+
+    def verified(self, verdict: str) -> None:
+        """A request that had been answered from a batch was sent alone besides."""
+        self._verified.add(verdict)
+
+    def unbatched_lanes(self, count: int) -> None:
+        """So many lanes do not batch."""
+        self._unbatched_lanes.set(count)
 
     def rejected(self, slug: str) -> None:
         """The engine refused a request, or gave up waiting."""

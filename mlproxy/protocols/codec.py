@@ -92,6 +92,9 @@ class Codec(Protocol[AnyReply]):
         Raises `BackendContract` when pieces of several replies do not fit together.
         """
 
+    def values(self, pieces: Sequence[tuple[AnyReply, int, int]]) -> Any:
+        """What `compare.difference` is to compare of a caller's answer. ValueError: it cannot be read as values."""
+
 
 def no_tensors() -> BadRequest:
     """The refusal of a body with tensors in binary, where these have no meaning."""

@@ -8,12 +8,14 @@ but the outermost brackets of a column is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import JSON_HEADERS, BatchBody, ParsedRequest, Text
+from mlproxy.protocols.compare import decoded
 from mlproxy.protocols.frame import frame, unframe
 from mlproxy.protocols.json_slice import Span, count_elements, split_elements, split_members
 
@@ -136,6 +138,14 @@ def split_column_reply(body: bytes) -> ColumnReply:
     if len({len(column) for column in columns}) != 1:
         raise BackendContract("the backend's outputs do not all have the batch as their first dimension")
     return ColumnReply(tuple(spans), columns, [*around, body[position:]])
+
+
+def column_values(pieces: Sequence[tuple[ColumnReply, int, int]]) -> dict[str, list[Any]]:
+    """A caller's rows of every output, as values; `ValueError` where they are none in JSON."""
+    return {
+        name: decoded([row for reply, first, count in pieces for row in reply.columns[index][first : first + count]])
+        for index, name in enumerate(pieces[0][0].names)
+    }
 
 
 def render_columns(pieces: Sequence[tuple[ColumnReply, int, int]]) -> bytes:

@@ -56,4 +56,9 @@ def own_items(pieces: Sequence[tuple[SplitReply, int, int]]) -> bytes:
     reply, first, count = pieces[0]
     if count == 1 and len(pieces) == 1:
         return reply.items[first]
-    return b", ".join([item for reply, first, count in pieces for item in reply.items[first : first + count]])
+    return b", ".join(list_items(pieces))
+
+
+def list_items(pieces: Sequence[tuple[SplitReply, int, int]]) -> list[bytes]:
+    """A caller's items."""
+    return [item for reply, first, count in pieces for item in reply.items[first : first + count]]

@@ -6,10 +6,12 @@ A bare object is one instance, and its answer is one bare prediction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
-from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, own_items
+from mlproxy.protocols.compare import decoded
+from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, list_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -64,3 +66,6 @@ class JsonList:
     def render(self, pieces: Sequence[tuple[SplitReply, int, int]], own: bytes) -> Answer:
         items = own_items(pieces)
         return b"", items if own else b"[%b]" % items
+
+    def values(self, pieces: Sequence[tuple[SplitReply, int, int]]) -> Any:
+        return decoded(list_items(pieces))

@@ -16,13 +16,15 @@ from mlproxy.protocols.codec import Answer, BatchBody, Cut, ParsedRequest, Text,
 from mlproxy.protocols.columns import (
     MARK,
     ColumnReply,
+    column_values,
     cut_columns,
     join_columns,
     parse_columns,
     render_columns,
     split_column_reply,
 )  # fmt: skip
-from mlproxy.protocols.items import SplitReply, cut_items, join_items, own_items
+from mlproxy.protocols.compare import decoded
+from mlproxy.protocols.items import SplitReply, cut_items, join_items, list_items, own_items
 from mlproxy.protocols.json_slice import (
     WHITESPACE,
     JsonError,
@@ -98,6 +100,9 @@ class KServeV1:
         if type(reply) is ColumnReply:
             return b"", render_columns(pieces)
         return b"", b"%b%b%b" % (reply.prefix, own_items(pieces), reply.suffix)
+
+    def values(self, pieces: Sequence[tuple[Any, int, int]]) -> Any:
+        return column_values(pieces) if type(pieces[0][0]) is ColumnReply else decoded(list_items(pieces))
 
 
 def _parse_only_member(text: bytes, start: int) -> ParsedRequest | None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import msgspec
+import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import JSON_TYPE, LEAST_PRIORITY, Answer, BatchBody, ParsedRequest, Text
+from mlproxy.protocols.compare import tensor_values
 from mlproxy.protocols.frame import frame, unframe
 from mlproxy.protocols.json_slice import JsonError
 from mlproxy.protocols.tensor import Form, Sections, Tensor, join_members, read_tensor, with_commas
@@ -160,6 +163,18 @@ class KServeV2:
         head = b'{"id":%b,%b' % (own, reply.head) if own else b"{%b" % reply.head
         text, behind = _write(head, b"outputs", sum([count for _, _, count in pieces]), forms, columns)
         return _BINARY % _size_bytes(text) if behind else b"", b"".join(text + behind)
+
+    def values(self, pieces: Sequence[tuple[TensorReply, int, int]]) -> Any:
+        forms = [form for form, _ in pieces[0][0].outputs]
+        rows = [[reply.outputs[at][1].pick(first, count) for reply, first, count in pieces] for at in range(len(forms))]
+        return [_values(form, column) for form, column in zip(forms, rows, strict=True)]
+
+
+def _values(form: Form, rows: Sequence[Text]) -> Any:
+    binary = form.style is Style.BINARY
+    data = (b"" if binary else b",").join([piece for piece in rows if piece])
+    said = orjson.loads(b"{%b}" % form.members.rstrip(b","))
+    return [said, form.tail, tensor_values(said["datatype"], data, binary=binary)]
 
 
 def _are_alike(values: Sequence[object]) -> bool:

@@ -53,6 +53,7 @@ class WithLaneHeaders:
         self.parse_request = codec.parse_request
         self.split_reply = codec.split_reply
         self.render = codec.render
+        self.values = codec.values
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         """As the codec does, with the header lines."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import msgspec
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import JSON_HEADERS, Answer, BatchBody, ParsedRequest, Text, no_tensors
+from mlproxy.protocols.compare import decoded
 from mlproxy.protocols.frame import frame, unframe
 from mlproxy.protocols.json_slice import WHITESPACE, JsonError, Span, split_elements, split_members
 
@@ -133,6 +135,10 @@ class OpenAiEmbeddings:
         for member, behind in zip(reply.holes, reply.around[1:], strict=True):
             text += (_items_of(pieces) if member is None else _used_by(pieces, member), behind)
         return b"", b"".join(text)
+
+    def values(self, pieces: Sequence[tuple[EmbeddingReply, int, int]]) -> Any:
+        own = [item for reply, first, count in pieces for item in reply.items[first : first + count]]
+        return decoded([b"0".join(around_index) for around_index in own])
 
 
 def _read(value: bytes) -> tuple[bytes, list[int], bytes]:

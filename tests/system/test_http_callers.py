@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import ExitStack
 
 from bench.processes import Proxy, wait_until
-from tests.system.backends import Backend, never
+from tests.system.backends import Backend, Exchange, echo, in_turn, never
 from tests.system.conftest import BODY_BYTES
 from tests.system.iris import answer_to, assert_error, body_of, predict, predict_in_chunks
 from tests.system.raw_http import WITHIN_S, Caller, ask, read_metric, request
@@ -106,6 +107,32 @@ def test_a_call_that_nobody_waits_for_any_more_frees_its_slot(proxy: Proxy, back
         assert wait_until(lambda: len(backend.predictions) == 1, WITHIN_S)
     backend.forget()
     assert ask(proxy.url, predict(b'"next"')).body == answer_to(b'"next"')  # long before backend.timeout
+
+
+def test_a_call_is_broken_off_when_the_last_of_its_callers_leaves_and_not_before(
+    proxy: Proxy, backend: Backend
+) -> None:
+    ended = threading.Event()
+
+    def until_it_ends(exchange: Exchange) -> None:
+        exchange.wait(exchange.left)
+        ended.set()
+        exchange.end()
+
+    backend.script = in_turn(echo, until_it_ends, echo)
+    before = cancelled(proxy)
+    with backend.held() as gate, ExitStack() as stack:
+        callers = one_served_and_queued(stack, proxy, backend, queued=3)
+        gate.open()
+        assert wait_until(lambda: len(backend.predictions) == 2, WITHIN_S)
+        callers[1].close()
+        callers[3].close()
+        assert wait_until(lambda: cancelled(proxy) - before == 2, WITHIN_S)
+        assert not ended.wait(0.2)
+        callers[2].close()
+        assert ended.wait(WITHIN_S)
+    assert len(backend.predictions[1].instances) == 3
+    assert ask(proxy.url, predict(b'"next"')).body == answer_to(b'"next"')
 
 
 def test_a_caller_that_leaves_in_the_middle_of_its_body_is_forgotten(proxy: Proxy, backend: Backend) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import FastAPI, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from mlproxy import __version__
@@ -13,11 +13,12 @@ from mlproxy.config import Configuration
 from mlproxy.observe import MetricPage
 from mlproxy.observe.prometheus import PageCollector
 from workers.admin.reference import reference_page
-from workers.admin.status import EndpointStatus, Status, endpoint_status, status
+from workers.admin.status import EndpointDetail, EndpointStatus, Status, endpoint_status, status
+from workers.admin.writing import NOT_FOUND, NOT_WRITTEN, Command, check_token, configured, index_of, write_endpoint
 
 
-def make_app(configuration: Configuration, pages: Mapping[str, MetricPage]) -> FastAPI:
-    """The application over the pages of every process, by its name."""
+def make_app(configuration: Configuration, pages: Mapping[str, MetricPage], command: Command) -> FastAPI:
+    """The application over the pages of every process, by its name; ``command`` reaches the batcher."""
     app = FastAPI(title="MLProxy admin", version=__version__, docs_url=None, redoc_url=None)
     registry = CollectorRegistry(auto_describe=False)
     names = [endpoint.name for endpoint in configuration.endpoints]
@@ -42,6 +43,33 @@ def make_app(configuration: Configuration, pages: Mapping[str, MetricPage]) -> F
     @app.get("/api/v1/endpoints", summary="Every endpoint: what it is and how it does")
     def read_endpoints() -> list[EndpointStatus]:
         return [endpoint_status(configuration, index, list(pages.values())) for index in range(len(names))]
+
+    @app.get(
+        "/api/v1/endpoints/{name}", summary="One endpoint, with its block of the configuration", responses=NOT_FOUND
+    )
+    def read_endpoint(name: str) -> EndpointDetail:
+        index = index_of(configuration, name)
+        return EndpointDetail(
+            configuration=configured(configuration, index),
+            status=endpoint_status(configuration, index, list(pages.values())),
+        )
+
+    @app.put(
+        "/api/v1/endpoints/{name}",
+        summary="Take an endpoint block: the one that runs, so that lanes batch again (needs admin.token)",
+        responses=NOT_WRITTEN,
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+    )
+    async def put_endpoint(name: str, request: Request) -> EndpointDetail:
+        check_token(configuration.admin.token, request)
+        await write_endpoint(configuration, index_of(configuration, name), request, command)
+        return read_endpoint(name)
+
+    @app.exception_handler(HTTPException)
+    def explain(_: Request, error: HTTPException) -> JSONResponse:
+        problems = error.detail if isinstance(error.detail, list) else [error.detail]
+        content = {"error": "; ".join(problems), "status": error.status_code, "problems": problems}
+        return JSONResponse(content, error.status_code, error.headers)
 
     @app.get("/healthz", summary="The admin process answers")
     def healthz() -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from mlproxy.ipc.control import command
 from mlproxy.observe import MetricPage, PageLayout, PageState
 from workers.admin.app import make_app
 from workers.launch import let_signals_through
@@ -15,6 +17,9 @@ from workers.sockets import inherited_socket
 
 if TYPE_CHECKING:
     from workers.launch import Launch
+
+#: Time for a batcher that has just died to be replaced.
+COMMAND_TIMEOUT_S = 5.0
 
 
 class AdminServer(uvicorn.Server):
@@ -36,9 +41,10 @@ async def serve(launch: Launch) -> None:
     page = MetricPage(launch.page_fd, layout)
     page.begin(time.monotonic_ns())
     pages = {name: MetricPage(fd, layout) for name, fd in launch.page_fds.items()}
+    app = make_app(launch.configuration, pages, partial(command, launch.rendezvous, timeout_s=COMMAND_TIMEOUT_S))
     config = uvicorn.Config(
-        make_app(launch.configuration, pages), log_config=None, access_log=False, server_header=False, ws="none",
-        lifespan="off", timeout_graceful_shutdown=1,
+        app, log_config=None, access_log=False, server_header=False, ws="none", lifespan="off",
+        timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = AdminServer(config)
     server.page = page

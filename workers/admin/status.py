@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import psutil
 from pydantic import BaseModel, Field
@@ -50,10 +51,19 @@ class EndpointStatus(BaseModel):
     queue_bytes: int = Field(description="bytes that wait now")
     backend_inflight: int = Field(description="calls to the backend now")
     backend_calls: int
+    verified: dict[str, int] = Field(description="requests sent alone besides: the same answer, another one, none")
+    unbatched_lanes: int = Field(description="lanes that stopped batching because an answer was another one")
     mean_batch_size: float | None = Field(description="instances per call; null: no call yet")
     latency_ms: dict[str, float | None] = Field(
         description="p50, p95, p99 of all requests, refused ones too; estimated from the histogram's buckets"
     )
+
+
+class EndpointDetail(BaseModel):
+    """One endpoint, and its block of the configuration."""
+
+    configuration: dict[str, Any] = Field(description="as the file spells it")
+    status: EndpointStatus
 
 
 class Status(BaseModel):
@@ -108,6 +118,8 @@ def endpoint_status(configuration: Configuration, index: int, pages: Sequence[Me
         queue_bytes=total.count("queue_bytes"),
         backend_inflight=total.count("backend_inflight"),
         backend_calls=calls,
+        verified=total.counts("verified_total"),
+        unbatched_lanes=total.count("unbatched_lanes"),
         mean_batch_size=total.count("instances_total") / calls if calls else None,
         latency_ms={
             f"p{percent}": _milliseconds(total.quantile_ns("request_duration_seconds", percent / 100))

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from mlproxy import __version__
 from mlproxy.backend import BackendCall, BackendFailure, BackendReply, Balancer
@@ -25,19 +25,19 @@ from mlproxy.engine import (
     Event,
     Failed,
     Failure,
-    Member,
     Part,
     Piece,
     Reject,
     Relay,
-    may_be_one_members,
 )  # fmt: skip
 from mlproxy.errors import BackendContract, ProxyError
 from mlproxy.observe import BatcherMetrics
 from mlproxy.protocols import Answer, Codec, Text
 from mlproxy.units import NS_PER_MS
+from workers.batcher.apart import Apart
+from workers.batcher.coalesce import Coalesced, coalesce, own_pieces
 from workers.batcher.link import LinkedRequest, WorkerLink
-from workers.batcher.poison import PoisonTable
+from workers.batcher.verification import Verification
 
 logger = logging.getLogger("mlproxy.batcher")
 
@@ -47,6 +47,13 @@ _Answers: TypeAlias = "list[tuple[LinkedRequest, list[Piece]]]"
 #: What every call says. Its reply will be cut, so it must not be encoded; nothing said would mean that it may be.
 _OWN_HEADERS = f"accept-encoding: identity\r\nuser-agent: mlproxy/{__version__}\r\n".encode()
 _CODING = re.compile(rb"(?:^|\n)content-encoding: *([^\r\n]*)", re.IGNORECASE)
+
+
+class _Sent(NamedTuple):
+    """What a reply is to be read by."""
+
+    asked: Any  #: what the codec's `join` said
+    places: dict[int, int] | None  #: of members that share what was sent; None: each has its own
 
 
 class EndpointRuntime:
@@ -73,7 +80,12 @@ class EndpointRuntime:
         self._arrivals: list[LinkedRequest] = []
         self._events: list[Event] = []
         self._calls: dict[Batch, BackendCall] = {}
-        self._poison = PoisonTable()
+        self._coalesces = endpoint.batching.coalesce
+        self._apart = Apart(metrics)
+        batching = endpoint.batching
+        self._verification = Verification(
+            self.name, batching.verify, batching.verify_tolerance, codec, self._apart, metrics, self._verify
+        ) if batching.verify else None  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
 
@@ -96,52 +108,66 @@ class EndpointRuntime:
         self._note(Drain())
 
     def _note(self, event: Event) -> None:
-        self._note_arrivals()  # what arrived before the event comes before it
+        if self._arrivals:  # what arrived before the event comes before it
+            self._note_arrivals()
         self._events.append(event)
         self._wake(self)
 
     def _note_arrivals(self) -> None:
-        arrivals = self._arrivals
-        if not arrivals:
-            return
-        self._arrivals = []
-        if self._poison:
-            alone = [request for request in arrivals if self._poison.holds(request.lane_key, request.items)]
+        arrivals, self._arrivals = self._arrivals, []
+        if self._apart.some:
+            alone, arrivals = self._apart.divide(arrivals)
             if alone:
                 self._events.append(Arrived(alone, alone=True))
-                set_apart = set(alone)
-                arrivals = [request for request in arrivals if request not in set_apart]
         self._events.append(Arrived(arrivals))
 
-    def _backend_done(self, batch: Batch, asked: Any, result: BackendReply | BackendFailure) -> str | None:
+    def _verify(self, request: LinkedRequest) -> None:
+        self._note(Arrived([request], spare=True))
+
+    def resume_batching(self) -> int:
+        """Batch again where verification has ended it; in how many lanes that was."""
+        lanes = self._apart.resume_batching()
+        if lanes:
+            logger.info("batching again endpoint=%s lanes=%d", self.name, lanes)
+        return lanes
+
+    def _backend_done(
+        self, batch: Batch, sent: _Sent, result: BackendReply | BackendFailure
+    ) -> str | None:  # fmt: skip
         """Note how a call ended. Returns what only this side can see is wrong with its reply."""
         self._calls.pop(batch, None)
-        event = self._to_event(batch, asked, result)
+        event = self._to_event(batch, sent, result)
         self._note(event)
         failure = event.failure
         return failure.detail if failure is not None and failure.kind == "contract" else None
 
-    def _to_event(self, batch: Batch, asked: Any, result: BackendReply | BackendFailure) -> Answered | Failed:
+    def _to_event(self, batch: Batch, sent: _Sent, result: BackendReply | BackendFailure) -> Answered | Failed:
         if isinstance(result, BackendFailure):
             return Failed(batch, Failure(result.kind, result.detail))
         if not 200 <= result.status < 300:
             return Failed(batch, Failure("status", "", result.status, result.headers, result.body))
         try:
             _check_identity(result.headers)
-            reply = self._codec.split_reply(result.headers, result.body, asked)
+            reply = self._codec.split_reply(result.headers, result.body, sent.asked)
         except BackendContract as error:
             return Failed(batch, Failure("contract", error.detail))
         except Exception:  # whoever waits for this batch must hear of it
             logger.exception("defect while reading a reply of %s", self.name)
             return Failed(batch, Failure("contract", "the backend's reply cannot be read"))
-        return Answered(batch, reply.count, reply)
+        if sent.places is None:
+            return Answered(batch, reply.count, reply)
+        if reply.count != batch.sent:
+            return Failed(batch, Failure("contract", f"the backend answered {reply.count} items, not {batch.sent}"))
+        return Answered(batch, batch.instances, Coalesced(reply, sent.places))
 
     # --- one turn --------------------------------------------------------------------------------------------
 
     def turn(self, now_ns: int, touched: set[WorkerLink]) -> None:
         """Hand everything noted since the last turn to the engine and carry out its commands."""
-        self._poison.expire(now_ns)
-        self._note_arrivals()
+        if self._apart.some:
+            self._apart.look(now_ns)
+        if self._arrivals:
+            self._note_arrivals()
         events, self._events = self._events, []
         for event in events:
             if isinstance(event, Answered | Failed):
@@ -165,6 +191,14 @@ class EndpointRuntime:
         self._gauge()
 
     def _complete(self, batch: Batch, answers: _Answers, now_ns: int, touched: set[WorkerLink]) -> None:
+        if self._coalesces:
+            answers = [(request, own_pieces(pieces)) for request, pieces in answers]
+        if self._verification is not None:
+            if batch.reason == "verify":
+                self._verification.judge(*answers[0])
+                return
+            if len(batch.members) > 1:
+                self._verification.sample(answers)
         render = self._codec.render
         by_link: dict[WorkerLink, tuple[list[int], list[Answer]]] = {}
         for request, pieces in answers:
@@ -181,7 +215,7 @@ class EndpointRuntime:
             request_ids.append(request.id)
             rendered.append(answer)
         for link, (request_ids, rendered) in by_link.items():
-            link.answer(request_ids, rendered, batch.instances, batch.dispatched_ns, now_ns - batch.dispatched_ns)
+            link.answer(request_ids, rendered, batch.sent, batch.dispatched_ns, now_ns - batch.dispatched_ns)
             touched.add(link)
 
     def _reject(self, request: LinkedRequest, error: ProxyError, touched: set[WorkerLink]) -> None:
@@ -194,6 +228,10 @@ class EndpointRuntime:
             self._part_items(member) if isinstance(member, Part) else cast(LinkedRequest, member).items
             for member in batch.members
         ]
+        places = None
+        if self._coalesces:
+            items, places = coalesce(batch, items)
+            self._metrics.coalesced(batch.instances - batch.sent)
         try:
             headers, buffers, version, asked = self._codec.join(batch.lane_key, items)
         except Exception:  # whoever waits for this batch must hear of it
@@ -203,10 +241,10 @@ class EndpointRuntime:
         path = self._versioned_path(version).encode() if version else self._path
         headers += self._budget_line(batch) + _OWN_HEADERS
         self._calls[batch] = self._balancer.send(
-            path, headers, buffers, self._timeout_ns, partial(self._backend_done, batch, asked)
+            path, headers, buffers, self._timeout_ns, partial(self._backend_done, batch, _Sent(asked, places))
         )
-        self._metrics.dispatched(batch.reason, batch.instances)
-        if batch.first_call:
+        self._metrics.dispatched(batch.reason, batch.sent)
+        if batch.first_call and batch.reason != "verify":
             dispatched_ns = batch.dispatched_ns
             self._metrics.waited([dispatched_ns - member.arrived_ns for member in batch.members])
         elif batch.attempt:
@@ -233,18 +271,7 @@ class EndpointRuntime:
         code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
         if len(batch.members) == 1 and (batch.isolating or batch.reason == "alone"):
-            self._judge(batch.members[0], failure, now_ns)
-
-    def _judge(self, member: Member, failure: Failure | None, now_ns: int) -> None:
-        """A request went alone because its batch, or once the batch of one like it, had failed: was it the cause?"""
-        self._metrics.isolated("cleared" if failure is None else "poison")
-        if isinstance(member, Part):
-            return  # others of its request's parts are not like it
-        request = cast(LinkedRequest, member)
-        if failure is None:
-            self._poison.discard(request.lane_key, request.items)
-        elif may_be_one_members(failure):
-            self._poison.add(request.lane_key, request.items, now_ns)
+            self._apart.judge(batch, failure, now_ns)
 
     def _gauge(self) -> None:
         engine = self.engine

@@ -1,4 +1,4 @@
-"""The batcher's loop: accepts workers, runs one turn per burst of events, drains. **Effects.**"""
+"""The batcher's loop: accepts workers and commands, runs one turn per burst of events, drains. **Effects.**"""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from mlproxy.ipc.rendezvous import RendezvousError, accept_offer
+from mlproxy.ipc.control import is_command
+from mlproxy.ipc.rendezvous import RendezvousError, accept_offer, check_user
+from workers.batcher.control import ControlConnection
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.link import LinkedRequest, WorkerLink
 
@@ -96,6 +99,10 @@ class BatcherService:
     def _greet(self, peer: socket.socket) -> None:
         self._loop.remove_reader(peer.fileno())
         try:
+            if is_command(peer):
+                check_user(peer)
+                ControlConnection(self._loop, peer, self._do)
+                return
             offer = accept_offer(peer)
         except (OSError, RendezvousError) as error:
             logger.warning("channel refused: %s", error)
@@ -107,6 +114,15 @@ class BatcherService:
         )  # fmt: skip
         self._links.add(link)
         logger.info("worker joined worker=%d", link.worker)
+
+    def _do(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a command."""
+        match message:
+            case {"command": "resume_batching", "endpoint": str(name)}:
+                lanes = [runtime.resume_batching() for runtime in self._runtimes if runtime.name == name]
+                return {"lanes": lanes[0]} if lanes else {"error": f"no endpoint is called {name!r}"}
+            case _:
+                return {"error": f"no such command: {message!r:.200}"}
 
     def _arrive(self, requests: list[LinkedRequest]) -> None:
         if len(self._runtimes) == 1:

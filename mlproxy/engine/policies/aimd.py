@@ -65,7 +65,7 @@ class AimdBatching(Unlearning):
     def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
         if failure is not None:
             return
-        self._calls.append((now_ns, batch.instances, now_ns - batch.dispatched_ns))
+        self._calls.append((now_ns, batch.sent, now_ns - batch.dispatched_ns))
         self._latencies.extend([(now_ns, now_ns - member.arrived_ns) for member in batch.members])
 
     def statistics(self) -> dict[str, float]:

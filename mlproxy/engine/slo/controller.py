@@ -169,17 +169,17 @@ class Controller:
         self.breaker.observe(failure, now_ns)
         if failure is None:
             self.tokens.spend(time_ns - sent.expected_ns)
-            self.service.size_cap.seen(batch.instances)
+            self.service.size_cap.seen(batch.sent)
             if sent.undelayed:
-                self.service.learn(batch.instances, time_ns, self.feedback.exceed_share, now_ns)
+                self.service.learn(batch.sent, time_ns, self.feedback.exceed_share, now_ns)
             self._count(batch, sent, now_ns)
             self._refresh(now_ns)
             return
         self.tokens.spend(-sent.expected_ns)
         if failure.kind == "timeout" and sent.undelayed:
-            self.service.learn_timeout(batch.instances, time_ns, self.feedback.exceed_share)
-        elif failure.status == _TOO_LARGE and batch.instances > 1:
-            self.service.size_cap.failed(batch.instances, now_ns)
+            self.service.learn_timeout(batch.sent, time_ns, self.feedback.exceed_share)
+        elif failure.status == _TOO_LARGE and batch.sent > 1:
+            self.service.size_cap.failed(batch.sent, now_ns)
         self._refresh(now_ns)
 
     def given_up(self, batch: Batch, now_ns: int) -> None:

@@ -21,7 +21,7 @@ from workers.admin.reference import reference_page
 def app() -> Iterator[FastAPI]:
     configuration = Configuration.model_validate({"endpoints": [{"name": "iris", "backend": {"urls": ["http://a"]}}]})
     page = MetricPage.create(PageLayout.of(configuration), "supervisor")
-    yield make_app(configuration, {"supervisor": page})
+    yield make_app(configuration, {"supervisor": page}, lambda message: {})
     page.words.release()
     os.close(page.fd)
 
@@ -76,3 +76,15 @@ def test_what_an_api_says_about_itself_is_text_and_not_markup() -> None:
     assert "&lt;b&gt; 1" in page
     assert "PUT /&lt;i&gt;" in page
     assert "a &amp; b" in page
+
+
+def test_without_a_token_in_the_configuration_nothing_is_written(app: FastAPI) -> None:
+    block = get(app, "/api/v1/endpoints/iris").json()["configuration"]
+
+    async def write() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin") as client:
+            return await client.put("/api/v1/endpoints/iris", json=block, headers={"Authorization": "Bearer "})
+
+    refused = asyncio.run(write())
+    assert refused.status_code == 403
+    assert "admin.token is not set" in refused.json()["error"]

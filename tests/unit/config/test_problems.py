@@ -52,7 +52,6 @@ def test_a_key_that_resembles_nothing_gets_no_suggestion() -> None:
     ("keys", "path"),
     [
         ({"compat": {}}, "endpoints[0].compat"),
-        ({"batching": {"verify": 0.001}}, "endpoints[0].batching.verify"),
     ],
 )
 def test_a_key_of_the_design_that_does_not_act_yet_is_refused_as_such(keys: dict[str, Any], path: str) -> None:

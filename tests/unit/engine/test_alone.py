@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlproxy.engine import Arrived, Batch, Cancelled, Drain, Failed, Failure, Reject, StaticBatching
-from mlproxy.errors import DeadlineExceeded, Overloaded
+from mlproxy.engine import Abort, Arrived, Batch, Cancelled, Drain, Failed, Failure, Reject, Relay, StaticBatching
+from mlproxy.errors import DeadlineExceeded, Draining, Overloaded
 from tests.unit.engine.world import MS, World, answer, dispatched, only_batch
 
 
@@ -77,3 +77,41 @@ def test_a_retry_is_alone_too_and_draining_waits_for_it() -> None:
     world.at(1, Arrived([world.request()]))
     (running,) = world.engine._in_flight
     assert (running.reason, running.attempt, len(running.members)) == ("alone", 1, 1)
+
+
+def spare(world: World) -> Arrived:
+    return Arrived([world.request()], spare=True)
+
+
+def test_what_is_spare_leaves_while_a_slot_is_free_that_nobody_needs_and_counts_as_nobody() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    running = only_batch(world.arrive(0, 1)[1])
+    world.at(1, spare(world))
+    assert world.engine.queued_instances == 0
+    world.at(2, Arrived([world.request()]), alone(world, 1))
+    for reason in ("alone", "idle", "verify"):
+        running = only_batch(world.at(3, answer(running)))
+        assert running.reason == reason
+    assert world.engine.in_flight == 1
+
+
+def test_what_is_spare_is_not_sent_again() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    batch = only_batch(world.at(0, spare(world)))
+    tokens = world.engine.statistics()["extra_call_budget"]
+    (rejected,) = world.at(1, Failed(batch, Failure("connect", "refused")))
+    assert isinstance(rejected, Reject | Relay)
+    assert world.engine.statistics()["extra_call_budget"] == tokens
+    assert world.engine.idle
+
+
+def test_draining_waits_for_nothing_that_is_spare() -> None:
+    world = World(StaticBatching(8, 0, 1))
+    batch = only_batch(world.at(0, spare(world)))
+    world.at(1, spare(world))
+    commands = world.at(2, Drain())
+    assert commands[0] == Abort(batch)
+    assert [type(command.error) for command in commands if isinstance(command, Reject)] == [Draining] * 2
+    assert world.engine.idle
+    (late,) = world.at(3, spare(world))
+    assert isinstance(late, Reject)

@@ -91,6 +91,18 @@ def test_a_call_with_a_slot_of_its_own_teaches() -> None:
     assert mean_ms(controller) > 41.5
 
 
+def test_the_size_that_was_sent_is_what_teaches() -> None:
+    controller, other = fixed(), fixed()
+    calls = Calls(controller)
+    batch = calls.leave(0, 64)
+    batch.sent = 2  # the others were the same
+    calls.back(42, batch)
+    other_calls = Calls(other)
+    other_calls.back(42, other_calls.leave(0, 2))
+    assert mean_ms(controller, 64) == mean_ms(other, 64)
+    assert mean_ms(controller, 2) == mean_ms(other, 2)
+
+
 @pytest.mark.parametrize("attempt", [0, 1])
 def test_a_call_that_queued_or_was_sent_again_teaches_nothing(attempt: int) -> None:
     controller = fixed(2)
