@@ -18,11 +18,8 @@ from mlproxy.config.suggest import closest
 #: The design's keys and values that this version does not act on. Accepting them would be a silent no-op.
 _PLANNED_KEYS = {
     "admin.token", "endpoints[].batching.lane_headers", "endpoints[].batching.verify", "endpoints[].batching.coalesce",
-    "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
+    "endpoints[].compat", "compat",
 }  # fmt: skip
-_PLANNED_VALUES = {
-    "endpoints[].protocol": {"custom"},
-}
 _LONGEST_SHOWN = 80
 _PLANNED = "is planned, but this version does not act on it yet"
 
@@ -98,8 +95,6 @@ def _sentence(detail: ErrorDetails, document: dict[Any, Any]) -> str:
         return "needs at least one" if key is None else f"needs at least one, such as {key.example}"
     if kind == "invalid_key":
         return f"the key {path[-1]!r} is not text; put it in quotes"
-    if kind == "literal_error" and str(value) in _PLANNED_VALUES.get(schema_path(path), ()):
-        return f"{value!r} {_PLANNED}; choose {detail['ctx']['expected']}"
     hint = "; put it in quotes" if isinstance(value, int | float | date) and _wants_text(path) else ""
     return f"{_expectation(path, key)}, not {_shown(value)}{hint}"
 

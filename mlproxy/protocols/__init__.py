@@ -4,7 +4,18 @@ Bodies are spliced, not re-encoded: what a caller's instance looked like in byte
 prediction comes back byte for byte.
 """
 
-from mlproxy.protocols.codec import JSON_TYPE, Answer, Codec, Cut, ParsedRequest, Reply, Text, codec_for
+from mlproxy.protocols.codec import JSON_TYPE, Answer, Codec, Cut, ParsedRequest, Reply, Text, codec_for, endpoint_codec
 from mlproxy.protocols.kserve_v2 import KServeV2
 
-__all__ = ["JSON_TYPE", "Answer", "Codec", "Cut", "KServeV2", "ParsedRequest", "Reply", "Text", "codec_for"]
+__all__ = [
+    "JSON_TYPE",
+    "Answer",
+    "Codec",
+    "Cut",
+    "KServeV2",
+    "ParsedRequest",
+    "Reply",
+    "Text",
+    "codec_for",
+    "endpoint_codec",
+]

@@ -77,6 +77,18 @@ def split_elements(array: bytes | memoryview) -> list[bytes]:
     return pieces
 
 
+def element_span(array: bytes, index: int) -> Span | None:
+    """Where an element stands in a well-formed array; None: it has not so many."""
+    elements = split_elements(array)
+    if index >= len(elements):
+        return None
+    position = array.index(b"[") + 1
+    for element in elements[:index]:
+        position = _end_of(_SEPARATOR, array, position) + len(element)
+    start = _end_of(_SEPARATOR, array, position)
+    return Span(start, start + len(elements[index]))
+
+
 def check_value(text: bytes) -> None:
     """`JsonError` unless ``text`` is exactly one well-formed value."""
     _tolerating(_anything, text)

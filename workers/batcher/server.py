@@ -14,7 +14,7 @@ from mlproxy.config import Configuration, Endpoint
 from mlproxy.engine import Engine, Policy, QueueBounds, policy_for
 from mlproxy.engine.policies import SloBatching
 from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
-from mlproxy.protocols import codec_for
+from mlproxy.protocols import endpoint_codec
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.explanation import Explanation, explain
 from workers.batcher.service import BatcherService
@@ -83,7 +83,7 @@ def _built(
         metrics, policy = BatcherMetrics(page, index), policy_for(endpoint)
         engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
         balancer = Balancer.of(endpoint, limits, loop, metrics.healthy)
-        runtime = EndpointRuntime(endpoint, engine, codec_for(endpoint.protocol), balancer, metrics, service.wake)
+        runtime = EndpointRuntime(endpoint, engine, endpoint_codec(endpoint), balancer, metrics, service.wake)
         explanation = Explanation(endpoint.name, engine, policy, metrics)
         built.append(_Built(balancer, runtime, explanation, _state_file(configuration, endpoint, policy)))
     return built

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mlproxy.config import Endpoint
-from mlproxy.protocols import Codec, KServeV2, codec_for
+from mlproxy.protocols import Codec, KServeV2, endpoint_codec
 from workers.ingress.head import origin_form
 
 #: What all model servers of the Open Inference Protocol answer about themselves, beside their models.
@@ -30,7 +30,7 @@ class Route:
     @classmethod
     def of(cls, index: int, endpoint: Endpoint) -> Route:
         """The route of an endpoint."""
-        return cls(index, endpoint, codec_for(endpoint.protocol), endpoint.predict_path, endpoint.prefix)
+        return cls(index, endpoint, endpoint_codec(endpoint), endpoint.predict_path, endpoint.prefix)
 
 
 class RouteTable:
