@@ -136,9 +136,10 @@ def _custom(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
         ("route",): endpoint.route, ("backend", "path"): endpoint.backend.path, ("request", "items"): request.items,
         ("response", "items"): response.items,
     }  # fmt: skip
-    missing = [".".join(path) for path, value in needed.items() if value is None]
+    missing = [path for path, value in needed.items() if value is None]
     if missing:
-        yield Conflict(at, (protocol,), f"protocol custom has no defaults of its own; give it {', '.join(missing)}")
+        text = f"protocol custom has no defaults of its own; give it {', '.join(map('.'.join, missing))}"
+        yield Conflict(at, (protocol, *((*at, *path) for path in missing)), text)
     if response.unwrap and not request.wrap:
         text = "response.unwrap needs request.wrap: an answer with several items has nothing to stand in their place"
         yield Conflict(at, ((*at, "response", "unwrap"), (*at, "request", "wrap")), text)
