@@ -89,7 +89,7 @@ UrlName = Annotated[str, AfterValidator(_check_name)]
 
 
 #: Each token is a pass over the body.
-_MOST_TOKENS = 16
+_MOST_TOKENS = 8
 
 
 def _check_pointer(pointer: str) -> str:

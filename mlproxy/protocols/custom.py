@@ -16,7 +16,14 @@ from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_t
 from mlproxy.protocols.frame import frame, unframe
 from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, own_items
 from mlproxy.protocols.json_pointer import locate, step, tokens_of, whole
-from mlproxy.protocols.json_slice import JsonError, count_elements, split_elements, split_members
+from mlproxy.protocols.json_slice import (
+    JsonError,
+    Span,
+    count_elements,
+    split_elements,
+    split_members,
+    tolerated,
+)  # fmt: skip
 
 
 class Custom:
@@ -42,13 +49,15 @@ class Custom:
         if json_bytes:
             raise no_tensors()
         body = text[start:]
+        strict = tolerated(body)
         try:
-            before, value, behind = self._cut_out(body[slice(*whole(body))])
+            before, (first, last), behind = self._cut_out(body, strict)
+            value = body[first:last]
             if self._wrap:
                 return ParsedRequest(value, 1, frame(0, (before, behind)))
             if not value.startswith(b"["):
                 raise BadRequest(f"{self._place} must be an array of instances")
-            count = count_elements(value)
+            count = count_elements(strict[first:last])
         except JsonError as error:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
         if not count:
@@ -59,23 +68,25 @@ class Custom:
     def _place(self) -> str:
         return f"`{self._items}`" if self._items else "the body"
 
-    def _cut_out(self, text: bytes) -> tuple[bytes, bytes, bytes]:
-        """The value that the pointer leads to, and what a batch says before and behind it."""
-        if self._constants and not text.startswith(b"{"):
+    def _cut_out(self, body: bytes, strict: bytes) -> tuple[bytes, Span, bytes]:
+        """Where the pointer leads, and what a batch says before and behind it. ``strict``: the body as `tolerated`."""
+        start, end = whole(strict)
+        if self._constants and strict[start : start + 1] != b"{":
             raise BadRequest("the body must be a JSON object")
         before, behind, constants = [], [], self._constants
         for token in self._tokens:
+            text = strict[start:end]
             found = step(text, token)
             if found is None:
                 raise BadRequest(f"`{self._items}` is missing")
             if text.startswith(b"{"):
-                before.append(b"{%b%b: " % (_others(text, token, constants), orjson.dumps(token)))
+                before.append(b"{%b%b: " % (_others(body[start:end], text, token, constants), orjson.dumps(token)))
                 behind.append(b"}")
             else:
-                before.append(text[: found.start])
-                behind.append(text[found.end :])
-            text, constants = text[found.start : found.end], {}
-        return b"".join(before), text, b"".join(reversed(behind))
+                before.append(body[start : start + found.start])
+                behind.append(body[start + found.end : end])
+            start, end, constants = start + found.start, start + found.end, {}
+        return b"".join(before), Span(start, end), b"".join(reversed(behind))
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         _, (before, behind) = unframe(lane_key, 2)
@@ -102,7 +113,7 @@ class Custom:
         return b"", b"%b%b%b" % (reply.prefix, own_items(pieces), reply.suffix)
 
 
-def _others(text: bytes, but: str, constants: dict[str, bytes]) -> bytes:
+def _others(text: bytes, strict: bytes, but: str, constants: dict[str, bytes]) -> bytes:
     """The other members of an object, with a comma behind each; a constant stands in for a member of its name."""
-    members = {key: text[span.start : span.end] for key, span in split_members(text).items()} | constants
+    members = {key: text[span.start : span.end] for key, span in split_members(strict).items()} | constants
     return b"".join([b"%b: %b, " % (orjson.dumps(key), value) for key, value in sorted(members.items()) if key != but])

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import re
 
-from mlproxy.protocols.json_slice import WHITESPACE, Span, check_utf8, check_value, element_span, split_members
+from mlproxy.protocols.json_slice import (
+    WHITESPACE,
+    Span,
+    check_utf8,
+    check_value,
+    element_span,
+    split_members,
+    tolerated,
+)
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -30,15 +38,15 @@ def whole(text: bytes) -> Span:
     """Where a text's only value stands; `JsonError` unless it is one."""
     check_utf8(text)
     check_value(text)
-    start = len(text) - len(text.lstrip(WHITESPACE))
-    return Span(start, len(text.rstrip(WHITESPACE)))
+    return Span(len(text) - len(text.lstrip(WHITESPACE)), len(text.rstrip(WHITESPACE)))
 
 
 def locate(text: bytes, tokens: tuple[str, ...]) -> Span | None:
     """Where a value stands; None: nowhere. `JsonError` unless the text is JSON."""
-    start, end = whole(text)
+    strict = tolerated(text)
+    start, end = whole(strict)
     for token in tokens:
-        found = step(text[start:end], token)
+        found = step(strict[start:end], token)
         if found is None:
             return None
         start, end = start + found.start, start + found.end
