@@ -16,10 +16,10 @@ _instances = st.lists(values, min_size=1, max_size=4)
 
 
 class Nested(Dialect):
-    """``{"data": [<any>, {"ro/ws": […]}], …}`` → ``{"results": [{"": […]}], …}``, with a constant in the body."""
+    """``{"data": [<any>, {"in": {"ro/ws": […]}}], …}`` → ``{"results": [{"": […]}], …}``, with a constant."""
 
-    codec = Custom("/data/1/ro~1ws", "/results/0/", constants={"model": ["m"]})
-    fragments = (b'{"data":[0,{"ro/ws":[', b'{"results":[{"":[', b"]}", b"]}]}")
+    codec = Custom("/data/1/in/ro~1ws", "/results/0/", constants={"model": ["m"]})
+    fragments = (b'{"data":[0,{"in":{"ro/ws":[', b'{"results":[{"":[', b"]}", b"]}}]}")
     plain = Layout()
 
     def callers(self) -> st.SearchStrategy[Sent]:
@@ -31,10 +31,11 @@ class Nested(Dialect):
     def reply(self, body: bytes, json_bytes: int, layout: Layout) -> Answer:
         top = members(body.decode())
         first, second, *rest = elements(top.pop("data"))
-        inner = members(second)
+        outer = members(second)
+        inner = members(outer.pop("in"))
         array = layout.array([computed(item) for item in elements(inner.pop("ro/ws"))])
         top["model"] = '["m"]'  # a caller that comes without the proxy says what it likes
-        beside = said(top), said(inner), said({"first": first, "rest": f"[{','.join(rest)}]"})
+        beside = said(top), said(outer), said(inner), said({"first": first, "rest": f"[{','.join(rest)}]"})
         return b"", f'{{{layout.before}"results": [{{"": {array}}}, {", ".join(beside)}]{layout.behind}}}'.encode()
 
 
@@ -43,6 +44,7 @@ def _nested(draw: st.DrawFn) -> Sent:
     instances = draw(_instances)
     array = b'"ro%b/ws" :%b[%b]' % (draw(st.sampled_from([b"", b"", b"\\"])), draw(spaces), commas(draw, instances))
     inner = body_of(draw, [array, *draw(st.sampled_from(BESIDE))])
+    inner = body_of(draw, [b'"in":' + inner, *draw(st.sampled_from(BESIDE))])
     rest = draw(st.sampled_from([[], [], [b'"]"', b"NaN"]]))
     data = b'"data":%b[%b]' % (draw(spaces), b",".join([draw(st.sampled_from([b"0", b'{"ro/ws":[9]}'])), inner, *rest]))
     model = draw(st.sampled_from([[], [b'"model": "own"']]))
