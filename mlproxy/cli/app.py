@@ -49,7 +49,10 @@ def serve(
     name: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name in URLs. Default: model.")] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="WORD", help="kserve-v1, kserve-v2, json-list or openai-embeddings. Default: kserve-v1."),
+        typer.Option(
+            metavar="WORD",
+            help="kserve-v1, kserve-v2, json-list or openai-embeddings (custom needs a file). Default: kserve-v1.",
+        ),
     ] = None,
     slo: Annotated[str | None, typer.Option(metavar="DURATION", help="Latency objective. Default: 500ms.")] = None,
     policy: Annotated[str | None, typer.Option(metavar="WORD", help="slo, aimd, static or none. Default: slo.")] = None,

@@ -6,7 +6,7 @@ values says so by their paths: whoever reports a conflict can tell where each of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,7 +92,7 @@ def _shared(configuration: Configuration, what: str) -> Iterator[Conflict]:
     for index, endpoint in enumerate(configuration.endpoints):
         positions.setdefault(getattr(endpoint, what), []).append(index)
     for value, indexes in positions.items():
-        if len(indexes) > 1 and not (what == "predict_path" and _same_names(configuration, indexes)):
+        if value and len(indexes) > 1 and not (what == "predict_path" and _same_names(configuration, indexes)):
             key = {"name": "name", "predict_path": "route"}[what]
             listed = " and ".join(f"endpoints[{index}]" for index in indexes[:2])
             more = f" (and {len(indexes) - 2} more)" if len(indexes) > 2 else ""
@@ -108,6 +108,7 @@ def _same_names(configuration: Configuration, indexes: list[int]) -> bool:
 def _endpoint_conflicts(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
     batching, backend = endpoint.batching, endpoint.backend
     linger_ns = batching.max_linger_ns
+    yield from _custom(at, endpoint)
     yield from _idle_scaling(at, endpoint)
     yield from _idle_keys(at, endpoint)
     if batching.policy != "none" and linger_ns is not None and linger_ns >= endpoint.slo.latency_ns:
@@ -119,6 +120,38 @@ def _endpoint_conflicts(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
     if backend.tls.ca_file is not None and not backend.tls.verify:
         tls = (*at, "backend", "tls")
         yield Conflict(tls, ((*tls, "ca_file"), (*tls, "verify")), "ca_file would do nothing with verify: false")
+
+
+def _custom(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
+    """What only protocol custom has, and what it cannot do without."""
+    request, response, protocol = endpoint.request, endpoint.response, (*at, "protocol")
+    if endpoint.protocol != "custom":
+        given = [("request", key) for key in sorted(request.model_fields_set)]
+        given += [("response", key) for key in sorted(response.model_fields_set)]
+        for section, key in given:
+            text = f"{section}.{key} would do nothing with protocol {endpoint.protocol}; it is for protocol custom"
+            yield Conflict(at, ((*at, section, key), protocol), text)
+        return
+    needed = {
+        ("route",): endpoint.route, ("backend", "path"): endpoint.backend.path, ("request", "items"): request.items,
+        ("response", "items"): response.items,
+    }  # fmt: skip
+    missing = [path for path, value in needed.items() if value is None]
+    if missing:
+        text = f"protocol custom has no defaults of its own; give it {', '.join(map('.'.join, missing))}"
+        yield Conflict(at, (protocol, *((*at, *path) for path in missing)), text)
+    if response.unwrap and not request.wrap:
+        text = "response.unwrap needs request.wrap: an answer with several items has nothing to stand in their place"
+        yield Conflict(at, ((*at, "response", "unwrap"), (*at, "request", "wrap")), text)
+    if request.constants and request.items is not None and not _leaves_room(request.items, request.constants):
+        text = "request.constants are members beside request.items, which must be a member of another name"
+        yield Conflict(at, ((*at, "request", "constants"), (*at, "request", "items")), text)
+
+
+def _leaves_room(items: str, constants: Container[str]) -> bool:
+    """Whether a JSON pointer begins with a member of another name."""
+    first = items.split("/")[1].replace("~1", "/").replace("~0", "~") if items else None
+    return first is not None and first not in constants
 
 
 #: Keys of `backend.scaling` that act with one kind only.

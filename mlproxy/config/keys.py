@@ -92,7 +92,8 @@ def _kind(name: str, schema: dict[str, Any]) -> str:
         return f"list of {_kind(name, schema['items'])}"
     if schema["type"] == "integer" and name.endswith(("_ns", "_bytes")):
         return ("duration" if name.endswith("_ns") else "size") + _range(name, schema)
-    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
+    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text",
+             "object": "mapping"}  # fmt: skip
     return words[schema["type"]] + _range(name, schema)
 
 

@@ -17,11 +17,8 @@ from mlproxy.config.suggest import closest
 
 #: The design's keys and values that this version does not act on. Accepting them would be a silent no-op.
 _PLANNED_KEYS = {
-    "endpoints[].compat", "endpoints[].request", "endpoints[].response", "compat",
+    "endpoints[].compat", "compat",
 }  # fmt: skip
-_PLANNED_VALUES = {
-    "endpoints[].protocol": {"custom"},
-}
 #: What is not to be seen where problems are.
 _SECRETS = {"admin.token"}
 _LONGEST_SHOWN = 80
@@ -99,8 +96,6 @@ def _sentence(detail: ErrorDetails, document: dict[Any, Any]) -> str:
         return "needs at least one" if key is None else f"needs at least one, such as {key.example}"
     if kind == "invalid_key":
         return f"the key {path[-1]!r} is not text; put it in quotes"
-    if kind == "literal_error" and str(value) in _PLANNED_VALUES.get(schema_path(path), ()):
-        return f"{value!r} {_PLANNED}; choose {detail['ctx']['expected']}"
     hint = "; put it in quotes" if isinstance(value, int | float | date) and _wants_text(path) else ""
     shown = "this" if schema_path(path) in _SECRETS else _shown(value)
     return f"{_expectation(path, key)}, not {shown}{hint}"

@@ -18,6 +18,8 @@ from mlproxy.config.values import (
     Host,
     HttpPath,
     HttpUrl,
+    JsonObject,
+    JsonPointer,
     Port,
     PositiveDurationNs,
     SizeBytes,
@@ -31,6 +33,7 @@ _PATHS = {
     "kserve-v2": ("/v2/models/{name}/infer", "/v2/models/{name}", "/v2/models/{name}/infer"),
     "json-list": ("/{name}/predict", "/{name}", "/predict"),
     "openai-embeddings": ("/v1/embeddings", "", "/v1/embeddings"),
+    "custom": ("", "", ""),  # has none: they must be given
 }
 #: The proxy's own paths on the data port.
 HEALTH_PATHS = ("/healthz", "/readyz")
@@ -172,7 +175,9 @@ class Backend(Section):
         examples=["[http://127.0.0.1:9000]"],
     )  # fmt: skip
     path: HttpPath | None = Field(
-        None, description="Where batches are posted; null: the protocol's own path.", examples=["/predict"]
+        None,
+        description="Where batches are posted; null: the protocol's own path, which custom has not.",
+        examples=["/predict"],
     )
     timeout_ns: PositiveDurationNs = Field(
         5_000_000_000, alias="timeout", description="Longest time for a call's answer; beyond it 504."
@@ -272,16 +277,47 @@ class Batching(Section):
         return names
 
 
+class CustomRequest(Section):
+    """Protocol custom: what a body looks like."""
+
+    items: JsonPointer | None = Field(
+        None, examples=["/data/rows"],
+        description="custom, where it is required: a JSON pointer (RFC 6901) to the array of instances in a body. "
+        'Empty (`""`): the body is the array.',
+    )  # fmt: skip
+    wrap: Annotated[bool, Field(strict=True)] = Field(
+        False, description="custom: callers send one bare instance there; the backend gets an array of them."
+    )
+    constants: JsonObject = Field(
+        {}, examples=["{model: iris}"],
+        description="custom: members of every batch's body, in place of what callers say by these names.",
+    )  # fmt: skip
+
+
+class CustomResponse(Section):
+    """Protocol custom: what a reply looks like."""
+
+    items: JsonPointer | None = Field(
+        None, examples=["/results/0/scores"],
+        description="custom, where it is required: a JSON pointer to the array of items, one per instance, in a reply.",
+    )  # fmt: skip
+    unwrap: Annotated[bool, Field(strict=True)] = Field(
+        False, description="custom: callers get one bare item in place of the array. Needs `request.wrap`."
+    )
+
+
 class Endpoint(Section):
     """A route with its protocol, objective, policy and backend."""
 
     name: UrlName = Field(description="Stands in URLs and in the metrics' label `endpoint`.", examples=["iris"])
-    protocol: Literal["kserve-v1", "kserve-v2", "json-list", "openai-embeddings"] = Field(
+    protocol: Literal["kserve-v1", "kserve-v2", "json-list", "openai-embeddings", "custom"] = Field(
         "kserve-v1", description="What callers and the backend speak."
     )
     route: HttpPath | None = Field(
-        None, description="Path of predictions; null: the protocol's own.", examples=["/score"]
+        None, description="Path of predictions; null: the protocol's own, which custom has not.", examples=["/score"]
     )
+    request: CustomRequest = CustomRequest()
+    response: CustomResponse = CustomResponse()
     backend: Backend
     slo: Slo = Slo()
     batching: Batching = Batching()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -85,3 +86,29 @@ def _check_name(name: str) -> str:
 
 
 UrlName = Annotated[str, AfterValidator(_check_name)]
+
+
+#: Each token is a pass over the body.
+_MOST_TOKENS = 8
+
+
+def _check_pointer(pointer: str) -> str:
+    if re.fullmatch(r"(/([^~/]|~[01])*)*", pointer) is None:
+        raise ValueError(f"{pointer!r} is not a JSON pointer (RFC 6901) such as /data/rows or /results/0/scores")
+    if pointer.count("/") > _MOST_TOKENS:
+        raise ValueError(f"{pointer!r} has more than {_MOST_TOKENS} parts")
+    return pointer
+
+
+JsonPointer = Annotated[str, AfterValidator(_check_pointer)]
+
+
+def _check_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("must be what JSON can say: text, numbers, true, false, null, lists and mappings") from None
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]

@@ -14,6 +14,7 @@ from mlproxy.protocols.codec import (
     Reply,
     Text,
     codec_for,
+    endpoint_codec,
 )  # fmt: skip
 from mlproxy.protocols.kserve_v2 import KServeV2
 from mlproxy.protocols.lane_headers import LaneHeaders, WithLaneHeaders
@@ -31,4 +32,5 @@ __all__ = [
     "Text",
     "WithLaneHeaders",
     "codec_for",
+    "endpoint_codec",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from mlproxy.errors import BadRequest
+
+if TYPE_CHECKING:
+    from mlproxy.config import Endpoint
 
 #: Text that nobody changes: large ones are views of what the caller sent.
 Text: TypeAlias = bytes | memoryview
@@ -101,8 +104,21 @@ def no_tensors() -> BadRequest:
     return BadRequest("Inference-Header-Content-Length: this endpoint takes JSON only, no tensors in binary")
 
 
+def endpoint_codec(endpoint: Endpoint) -> Codec[Any]:
+    """The codec of a configured endpoint."""
+    if endpoint.protocol != "custom":
+        return codec_for(endpoint.protocol)
+    from mlproxy.protocols.custom import Custom
+
+    request, response = endpoint.request, endpoint.response
+    return Custom(
+        request.items or "", response.items or "", wrap=request.wrap, unwrap=response.unwrap,
+        constants=request.constants,
+    )  # fmt: skip
+
+
 def codec_for(protocol: str) -> Codec[Any]:
-    """The codec of a configured protocol."""
+    """The codec of a protocol whose name says all about it: any but ``custom``."""
     from mlproxy.protocols.json_list import JsonList
     from mlproxy.protocols.kserve_v1 import KServeV1
     from mlproxy.protocols.kserve_v2 import KServeV2

@@ -17,7 +17,7 @@ from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols.codec import JSON_HEADERS, BatchBody, ParsedRequest, Text
 from mlproxy.protocols.compare import decoded
 from mlproxy.protocols.frame import frame, unframe
-from mlproxy.protocols.json_slice import Span, count_elements, split_elements, split_members
+from mlproxy.protocols.json_slice import Span, count_elements, split_elements, split_members, tolerated
 
 #: Begins the lane key of columns; that of rows is empty, or begins with a quotation mark.
 MARK = b"\0"
@@ -63,25 +63,25 @@ class CutColumns:
         return frame(count, [b", ".join(column[first : first + count]) for column in self._columns])
 
 
-def parse_columns(body: bytes, inputs: Span, rest: bytes) -> ParsedRequest:
+def parse_columns(body: bytes, strict: bytes, inputs: Span, rest: bytes) -> ParsedRequest:
     """A request whose member ``inputs`` stands there, and which says ``rest`` beside it.
 
-    `JsonError` for a name that stands twice.
+    ``strict`` is the body as `tolerated`. `JsonError` for a name that stands twice.
     """
-    text = body[inputs.start : inputs.end]
+    start, text = inputs.start, strict[inputs.start : inputs.end]
     if text.startswith(b"["):
-        names, arrays = [""], [text]
+        spans = [("", Span(0, len(text)))]
     elif text.startswith(b"{"):
         spans = sorted(split_members(text).items())
-        names, arrays = [name for name, _ in spans], [text[span.start : span.end] for _, span in spans]
     else:
         raise BadRequest("`inputs` must be an array, or an object of named arrays")
-    counts = {_count(name, array) for name, array in zip(names, arrays, strict=True)}
+    counts = {_count(name, text[span.start : span.end]) for name, span in spans}
     if len(counts) != 1 or 0 in counts:
         raise BadRequest(_why_not(counts))
-    lane = _Lane(rest, tuple(names), text.startswith(b"["))
+    lane = _Lane(rest, tuple([name for name, _ in spans]), text.startswith(b"["))
     [count] = counts
-    return ParsedRequest(frame(count, [array[1:-1] for array in arrays]), count, MARK + _encode(lane))
+    insides = [body[start + span.start + 1 : start + span.end - 1] for _, span in spans]
+    return ParsedRequest(frame(count, insides), count, MARK + _encode(lane))
 
 
 def _count(name: str, array: bytes) -> int:
@@ -121,8 +121,9 @@ def cut_columns(lane_key: bytes, items: Text) -> CutColumns:
 
 def split_column_reply(body: bytes) -> ColumnReply:
     """Cut the reply to a batch of columns. `JsonError` where it is no JSON."""
-    outputs = split_members(body).get("outputs")
-    text = b"" if outputs is None else body[outputs.start : outputs.end]
+    strict = tolerated(body)
+    outputs = split_members(strict).get("outputs")
+    text = b"" if outputs is None else strict[outputs.start : outputs.end]
     if outputs is None or not text.startswith((b"[", b"{")):
         raise BackendContract("the backend's reply has no `outputs` that are an array, or an object of named arrays")
     spans = {"": Span(0, len(text))} if text.startswith(b"[") else split_members(text)

@@ -7,6 +7,7 @@ add up to exactly that.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from itertools import accumulate
@@ -177,16 +178,32 @@ def _weights(sizes: Sequence[int] | None, count: int) -> Sequence[int]:
     return [0, *accumulate(sizes)]
 
 
+#: An index at either end of an item, which is where all servers write it. What ends an object belongs to it, and so
+#: does what begins it; only whole keys stand between a comma and a colon.
+_FIRST = re.compile(rb'\{\s*(?:"object"\s*:\s*"embedding"\s*,\s*)?"index"\s*:\s*(\d{1,9})\s*[,}]')
+_LAST = re.compile(rb'[,{]\s*"index"\s*:\s*(\d{1,9})\s*(?:,\s*"object"\s*:\s*"embedding"\s*)?\}\Z')
+_LAST_BYTES = 64
+
+
 def _in_order(elements: list[bytes]) -> list[tuple[bytes, bytes]]:
     """What stands around the index of each element, in the order of their indexes."""
     found: dict[int, tuple[bytes, bytes]] = {}
     for element in elements:
-        span = split_members(element).get("index") if element.startswith(b"{") else None
+        span = _index_of(element)
         index = -1 if span is None else _number(element[span.start : span.end])
         if span is None or index is None or not 0 <= index < len(elements) or index in found:
             raise BackendContract("the backend's `data` are not objects with an `index` each, from 0 on")
         found[index] = (element[: span.start], element[span.end :])
     return [found[index] for index in range(len(elements))]
+
+
+def _index_of(element: bytes) -> Span | None:
+    """Where a well-formed element says its index: found at its ends, in a third of the time of a walk over members."""
+    if element.count(b'"index"') == 1:
+        match = _FIRST.match(element) or _LAST.search(element, max(0, len(element) - _LAST_BYTES))
+        if match is not None:
+            return Span(*match.span(1))
+    return split_members(element).get("index") if element.startswith(b"{") else None
 
 
 def _numbers(body: bytes, usage: Span | None) -> dict[str, tuple[Span, int]]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols import Answer, Codec, ParsedRequest, Reply, Text
+from mlproxy.protocols.compare import difference
 from mlproxy.testing.json_texts import FRAGMENTS, mutations
 
 _JSON_BYTES = re.compile(rb"inference-header-content-length: (\d+)\r\n")
@@ -114,11 +115,20 @@ def each_caller_gets_what_it_would_get_alone(dialect: Dialect, data: st.DataObje
             first += member.instances
         assert reply.count == first
     for sent, request, own in zip(callers, requests, pieces, strict=True):
-        answer = codec.render([own[first] for first in sorted(own)], request.own)
-        whole = call(dialect, request.lane_key, [request.items], layout)
-        assert answer == codec.render([(whole, 0, request.instances)], request.own)
+        shared = [own[first] for first in sorted(own)]
+        alone = [(call(dialect, request.lane_key, [request.items], layout), 0, request.instances)]
+        answer = codec.render(shared, request.own)
+        assert answer == codec.render(alone, request.own)
+        assert _difference(codec, shared, alone) is None
         if layout == dialect.plain:
             assert answer == dialect.alone(sent)
+
+
+def _difference(codec: Codec[Any], one: Sequence[Any], other: Sequence[Any]) -> str | None:
+    try:
+        return difference(codec.values(one), codec.values(other), 0.0)
+    except ValueError:  # as `values` says: NaN, which some write, is none in JSON
+        return None
 
 
 def _batches(codec: Codec[Any], requests: list[ParsedRequest], data: st.DataObject) -> Iterator[list[_Member]]:

@@ -10,11 +10,12 @@ from mlproxy.errors import BadRequest
 from mlproxy.protocols import codec_for
 from mlproxy.testing.conformance import PROPERTIES, Dialect, Property
 from mlproxy.testing.json_texts import values
+from tests.property.custom_dialect import Bare, Nested
 from tests.property.dialects import Columns, Listed, Rows
 from tests.property.embedding_dialect import Embeddings
 from tests.property.tensor_dialect import Tensors
 
-DIALECTS: list[Dialect] = [Rows(), Listed(), Columns(), Embeddings(), Tensors()]
+DIALECTS: list[Dialect] = [Rows(), Listed(), Columns(), Embeddings(), Nested(), Bare(), Tensors()]
 #: Shrinking a failure takes its time.
 pytestmark = pytest.mark.timeout(300)
 #: A busy machine is no reason to fail: speed is not tested here.

@@ -17,6 +17,7 @@ from tests.system.raw_http import WITHIN_S, Caller, Response, ask, read_metric, 
 
 MAX_SIZE = 4
 EMBEDDINGS = "/v1/embeddings"
+NESTED, BARE = "/deep/score", "/list/score"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,16 @@ def proxy(start_proxy: StartProxy, shared_backend: Backend) -> Proxy:
         {"name": "iris"},
         {"name": "bge", "protocol": "openai-embeddings"},
         {"name": "minilm", "protocol": "openai-embeddings", "route": "/minilm/v1/embeddings"},
-    ]
+        {
+            "name": "nested", "protocol": "custom", "route": "/nested", "backend": {**backend, "path": NESTED},
+            "request": {"items": "/data/0/rows", "constants": {"model": "m"}},
+            "response": {"items": "/results/scores"},
+        },
+        {
+            "name": "bare", "protocol": "custom", "route": "/bare", "backend": {**backend, "path": BARE},
+            "request": {"items": "", "wrap": True}, "response": {"items": "", "unwrap": True},
+        },
+    ]  # fmt: skip
     return start_proxy({"endpoints": [{"backend": backend, "batching": batching, **one} for one in endpoints]})
 
 
@@ -92,7 +102,15 @@ def embeddings(document: Any) -> Any:
     return {"id": "embd-1", "object": "list", "data": data[::-1], "model": document["model"], "usage": usage}
 
 
-ANSWERS = {IRIS: columns, EMBEDDINGS: embeddings}
+def nested(document: Any) -> Any:
+    return {"results": {"scores": [2 * row for row in document["data"][0]["rows"]], "model": document["model"]}}
+
+
+def listed(rows: Any) -> Any:
+    return [{"of": row} for row in rows]
+
+
+ANSWERS = {IRIS: columns, EMBEDDINGS: embeddings, NESTED: nested, BARE: listed}
 
 
 # --- columns -------------------------------------------------------------------------------------------------------
@@ -167,3 +185,28 @@ def test_a_second_model_has_a_route_of_its_own(proxy: Proxy, backend: Backend) -
     assert answer.json() == embeddings(document)
     assert read_metric(proxy.admin_url, 'mlproxy_requests_total{code="200",endpoint="minilm"}') == 1
     assert_error(ask(proxy.url, request("GET", EMBEDDINGS)), 405, "method-not-allowed")
+
+
+# --- custom --------------------------------------------------------------------------------------------------------
+
+
+def test_instances_deep_in_a_body_are_batched_where_a_pointer_says_they_are(proxy: Proxy, backend: Backend) -> None:
+    documents: list[dict[str, Any]] = [
+        {"data": [{"rows": [1, 2], "k": "a"}, "rest"]},
+        {"data": [{"k": "a", "rows": ["x"]}, "rest"], "model": "not mine to say"},
+        {"data": [{"rows": [[3]]}, "rest"]},
+    ]
+    answers = together(proxy, backend, "nested", "/nested", documents)
+    assert [answer.json() for answer in answers] == [nested(document | {"model": "m"}) for document in documents]
+    assert sorted(sent(backend), key=str) == [
+        {"model": "m", "data": [{"k": "a", "rows": [1, 2, "x"]}, "rest"]},
+        {"model": "m", "data": [{"rows": [[3]]}, "rest"]},
+    ]
+
+
+def test_bare_bodies_are_wrapped_and_their_answers_unwrapped(proxy: Proxy, backend: Backend) -> None:
+    documents: list[Any] = [{"a": 1}, [1, 2], "text", None]
+    answers = together(proxy, backend, "bare", "/bare", documents)
+    assert [answer.json() for answer in answers] == [{"of": document} for document in documents]
+    assert sent(backend) == [documents]
+    assert_error(ask(proxy.url, request("POST", "/bare", (), b"{")), 400, "bad-request")

@@ -14,7 +14,7 @@ from mlproxy.config import Configuration, Endpoint
 from mlproxy.engine import Engine, Policy, QueueBounds, policy_for
 from mlproxy.engine.policies import SloBatching
 from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout, PageState
-from mlproxy.protocols import WithLaneHeaders, codec_for
+from mlproxy.protocols import WithLaneHeaders, endpoint_codec
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.explanation import Explanation, explain
 from workers.batcher.service import BatcherService
@@ -83,7 +83,7 @@ def _built(
         metrics, policy = BatcherMetrics(page, index), policy_for(endpoint)
         engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
         balancer = Balancer.of(endpoint, limits, loop, metrics.healthy)
-        codec = codec_for(endpoint.protocol)
+        codec = endpoint_codec(endpoint)
         if endpoint.batching.lane_headers:
             codec = WithLaneHeaders(codec)
         runtime = EndpointRuntime(endpoint, engine, codec, balancer, metrics, service.wake)

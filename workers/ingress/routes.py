@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mlproxy.config import Endpoint
-from mlproxy.protocols import Codec, KServeV2, LaneHeaders, codec_for
+from mlproxy.protocols import Codec, KServeV2, LaneHeaders, endpoint_codec
 from workers.ingress.head import origin_form
 
 #: What all model servers of the Open Inference Protocol answer about themselves, beside their models.
@@ -33,7 +33,7 @@ class Route:
         """The route of an endpoint."""
         names = endpoint.batching.lane_headers
         return cls(
-            index, endpoint, codec_for(endpoint.protocol), endpoint.predict_path, endpoint.prefix,
+            index, endpoint, endpoint_codec(endpoint), endpoint.predict_path, endpoint.prefix,
             LaneHeaders(names) if names else None,
         )  # fmt: skip
 

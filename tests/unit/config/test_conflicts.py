@@ -92,3 +92,43 @@ def test_a_batch_size_that_the_queue_can_never_reach_is_told() -> None:
     ]
     assert advised({"batching": {"policy": "none"}}, limits=limits) == []
     assert advised({"batching": {"max_size": 10}}, limits=limits) == []
+
+
+CUSTOM: dict[str, Any] = {
+    "protocol": "custom", "route": "/score", "backend": {**BACKEND, "path": "/score"}, "request": {"items": "/a/b"},
+    "response": {"items": ""},
+}  # fmt: skip
+
+
+def test_protocol_custom_says_what_it_needs() -> None:
+    assert configuration(CUSTOM).endpoints[0].request.items == "/a/b"
+    names = r"give it route, backend\.path, request\.items, response\.items"
+    with pytest.raises(ValidationError, match=rf"protocol custom has no defaults of its own; {names} \["):
+        configuration({"protocol": "custom"})
+    for key, name in (("route", "route"), ("request", r"request\.items"), ("response", r"response\.items")):
+        rest = {one: value for one, value in CUSTOM.items() if one != key}
+        with pytest.raises(ValidationError, match=rf"give it {name} \["):
+            configuration(rest)
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        ({"request": {"items": "/a"}}, r"request\.items would do nothing with protocol kserve-v1"),
+        ({"response": {"unwrap": True}}, r"response\.unwrap would do nothing with protocol kserve-v1"),
+        ({**CUSTOM, "response": {"items": "/a", "unwrap": True}}, r"response\.unwrap needs request\.wrap"),
+        ({**CUSTOM, "request": {"items": "", "constants": {"k": 1}}}, "must be a member of another name"),
+        ({**CUSTOM, "request": {"items": "/a~1b/c", "constants": {"a/b": 1}}}, "must be a member of another name"),
+    ],
+)
+def test_what_custom_is_told_must_be_able_to_act(keys: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValidationError, match=what):
+        configuration(keys)
+
+
+def test_a_second_endpoint_of_embeddings_needs_a_route_of_its_own() -> None:
+    first, second = ({"name": name, "protocol": "openai-embeddings"} for name in ("bge", "minilm"))
+    with pytest.raises(ValidationError, match="have the same route /v1/embeddings"):
+        configuration(first, second)
+    both = configuration(first, {**second, "route": "/minilm/v1/embeddings"}).endpoints
+    assert [one.prefix for one in both] == ["/v1/embeddings", "/minilm/v1/embeddings"]

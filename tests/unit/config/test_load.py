@@ -384,3 +384,19 @@ def test_a_state_folder_that_cannot_be_written_to_is_found_before_anything_is_st
     monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may be allowed everything
     assert problems(tmp_path) == [f"server.state_dir: {tmp_path} cannot be written to"]
     assert loading.problems(ENDPOINTS + "server: {state_dir: ''}\n")[0].startswith("server.state_dir: ")
+
+
+def test_what_custom_lacks_because_it_is_broken_is_told_once(loading: Loading) -> None:
+    text = """
+endpoints:
+  - name: a
+    protocol: custom
+    route: /a
+    backend: {urls: [http://a], path: /a}
+    request: {items: /x, constants: {x: 1}}
+    response: {items: y}
+"""
+    assert loading.problems(text) == [
+        "endpoints[0].response.items: 'y' is not a JSON pointer (RFC 6901) such as /data/rows or /results/0/scores",
+        "endpoints[0]: request.constants are members beside request.items, which must be a member of another name",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -56,25 +57,6 @@ def test_a_key_that_resembles_nothing_gets_no_suggestion() -> None:
 )
 def test_a_key_of_the_design_that_does_not_act_yet_is_refused_as_such(keys: dict[str, Any], path: str) -> None:
     assert endpoint_problems(**keys) == [f"{path}: this key is planned, but this version does not act on it yet"]
-
-
-@pytest.mark.parametrize(
-    ("keys", "path", "value", "choices"),
-    [
-        (
-            {"protocol": "custom"},
-            "protocol",
-            "'custom'",
-            "'kserve-v1', 'kserve-v2', 'json-list' or 'openai-embeddings'",
-        ),
-    ],
-)
-def test_a_choice_of_the_design_that_does_not_act_yet_is_answered_with_those_that_do(
-    keys: dict[str, Any], path: str, value: str, choices: str
-) -> None:
-    assert endpoint_problems(**keys) == [
-        f"endpoints[0].{path}: {value} is planned, but this version does not act on it yet; choose {choices}"
-    ]
 
 
 def test_a_value_that_is_no_choice_is_answered_with_the_choices() -> None:
@@ -179,3 +161,18 @@ def test_a_section_of_the_wrong_kind_is_told_in_words_of_the_file() -> None:
         "endpoints[0].backend.urls: needs at least one, such as [http://127.0.0.1:9000]",
     ]
     assert problems({"endpoints": []}) == ["endpoints: needs at least one"]
+
+
+@pytest.mark.parametrize("pointer", ["a", "a/b", "/a~", "/a~2", "#/a", "$.a"])
+def test_a_place_that_is_no_json_pointer_is_refused(pointer: str) -> None:
+    assert endpoint_problems(request={"items": pointer}) == [
+        f"endpoints[0].request.items: {pointer!r} is not a JSON pointer (RFC 6901) such as /data/rows or "
+        "/results/0/scores"
+    ]
+    assert "has more than 8 parts" in endpoint_problems(request={"items": "/a" * 9})[0]
+
+
+@pytest.mark.parametrize("value", [date(2026, 1, 1), float("nan"), {1, 2}])
+def test_a_constant_is_something_that_json_can_say(value: Any) -> None:
+    (problem,) = endpoint_problems(request={"constants": {"k": value}})
+    assert problem.startswith("endpoints[0].request.constants: must be what JSON can say")

@@ -215,3 +215,18 @@ def test_a_configuration_arrives_in_a_role_process_as_it_left() -> None:
     )  # fmt: skip
     assert Configuration.from_json(sent.to_json()) == sent
     assert Configuration.from_json(sent.to_json()).to_json() == sent.to_json()
+
+
+def test_protocol_custom_travels_to_a_role_process_as_it_was_written() -> None:
+    document = {"endpoints": [{
+        "name": "a", "protocol": "custom", "route": "/a", "backend": {**BACKEND, "path": "/b"},
+        "request": {"items": "", "wrap": True}, "response": {"items": "/x~1y/0", "unwrap": True},
+    }, {
+        "name": "b", "protocol": "custom", "route": "/b", "backend": {**BACKEND, "path": "/b"},
+        "request": {"items": "/a", "constants": {"k": [1.5, None, {"é": True}]}}, "response": {"items": ""},
+    }]}  # fmt: skip
+    configuration = Configuration.model_validate(document)
+    again = Configuration.from_json(configuration.to_json())
+    assert again == configuration
+    assert again.endpoints[1].request.constants == {"k": [1.5, None, {"é": True}]}
+    assert (again.endpoints[0].prefix, again.endpoints[0].backend_path) == ("/a", "/b")

@@ -21,7 +21,7 @@ from mlproxy.observe.prometheus import PageCollector
 
 def leaves(value: Any, above: str = "") -> Iterator[str]:
     """The path of every value of a configuration as it is written, lists as ``[]``."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from leaves(item, f"{above}.{key}".lstrip("."))
     elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):

@@ -129,6 +129,27 @@ def test_each_caller_gets_its_items_numbered_from_0_in_any_order_that_the_backen
     )
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"index":%d,"embedding":[1]}',
+        b'{ "object" : "embedding", "index" : %d, "embedding":[1]}',
+        b'{"index":%d}',
+        b'{"embedding":[1],"index": %d }',
+        b'{"embedding":"","index":%d,"object":"embedding"}',
+        b'{"x":{"index":7},"index":%d}',
+        b'{"index":%d,"x":{"index":7}}',
+        b'{"x":",\\"index\\":7}","index":%d,"y":[]}',
+        b'{"x":1,"inde\\u0078":%d}',
+        b'{"a":0,"index":%d,"z":[{"index":7}]}',
+    ],
+)
+def test_an_index_is_found_wherever_a_backend_writes_it(item: bytes) -> None:
+    split = CODEC.split_reply(b"", b'{"data":[%b, %b]}' % (item % 1, item % 0))
+    assert CODEC.render([(split, 1, 1)], b"")[1] == b'{"data":[%b]}' % (item % 0)
+    assert CODEC.render([(split, 0, 2)], b"")[1] == b'{"data":[%b, %b]}' % (item % 0, item % 1)
+
+
 def test_usage_is_exact_for_tokens_and_adds_up_for_texts() -> None:
     tokens = parse(input=[1, 2, 3]), parse(input=[[4], [5, 6]]), parse(input=[7])
     used = answers(reply(*tokens, prompt_tokens=7, total_tokens=7), *tokens)
@@ -175,7 +196,7 @@ def test_the_usage_of_a_request_in_parts_is_the_sum_of_its_parts() -> None:
         b"", b"[]", b"{}", b'{"data":{}}', b'{"data":[1]}', b'{"data":[{}]}', b'{"data":[{"index":1}]}',
         b'{"data":[{"index":0},{"index":0}]}', b'{"data":[{"index":-1}]}', b'{"data":[{"index":0.0}]}',
         b'{"data":[{"index":null}]}', b'{"data":[{"index":0,"index":0}]}', b'{"data":[{"index":0}]', b"\xff",
-        b'{"data":[{"index":0}],"usage":{"a":1,"a":1}}',
+        b'{"data":[{"index":0}],"usage":{"a":1,"a":1}}', b'{"data":[{"x":{"index":0}}]}', b'{"data":[["index"]]}',
     ],
 )  # fmt: skip
 def test_a_reply_without_an_item_for_each_index_breaks_the_contract(body: bytes) -> None:
