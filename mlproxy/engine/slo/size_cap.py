@@ -80,10 +80,10 @@ class SizeCap:
         self._costs[bucket] += weight * (time_ns / instances - self._costs[bucket])
         if self._cliff is not None or not JUDGED_FROM <= self._calls[bucket] <= REMEMBERED:
             return []
-        judged = [one for one in range(bucket) if self._calls[one] >= JUDGED_FROM]
-        best = min(judged, key=lambda one: self._costs[one], default=bucket)
-        if self._costs[bucket] <= CLIFF_RATIO * self._costs[best]:
-            return []
+        judged = [one for one in range(BUCKETS) if self._calls[one] >= JUDGED_FROM]
+        best = min(judged, key=self._costs.__getitem__)
+        if best > bucket or self._costs[bucket] <= CLIFF_RATIO * self._costs[best]:
+            return []  # nor is there a cliff below sizes that cost less than all others: few calls are scattered widely
         self._cliff, self._cliff_since_ns = 2**best, now_ns
         return [
             (float(min(self._calls[one], REMEMBERED)), self._sizes[one], self._sizes[one] * self._costs[one])
