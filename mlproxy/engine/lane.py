@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from typing import TypeAlias
 
 from mlproxy.engine.request import Member, State
 from mlproxy.units import NS_PER_MS
@@ -16,6 +17,9 @@ from mlproxy.units import NS_PER_MS
 #: Arrivals of several ingress workers come slightly out of order. By less than this, the order of coming is kept.
 NEARLY_IN_ORDER_NS = NS_PER_MS
 NEVER_NS = 2**63
+
+#: Of a member, when it is due, and how many instances are behind it: whether it can no longer be answered in time.
+IsHopeless: TypeAlias = Callable[[Member, int, int], bool]
 
 
 class Lane:
@@ -93,9 +97,12 @@ class Lane:
         else:
             self.instances -= member.count
 
-    def put_aside(self, is_hopeless: Callable[[Member, int], bool]) -> None:
-        """Put the most urgent members aside for as long as ``is_hopeless`` says so of them and of when they are due."""
-        while (due_ns := self.due_ns) is not None and is_hopeless(member := self._head(due_ns), due_ns):
+    def put_aside(self, is_hopeless: IsHopeless) -> None:
+        """Put the most urgent members aside for as long as ``is_hopeless`` says so of them."""
+        while (due_ns := self.due_ns) is not None:
+            member = self._head(due_ns)
+            if not is_hopeless(member, due_ns, self.instances - member.count):
+                return
             self._pop(due_ns)
             member.state = State.LATE
             self.instances -= member.count
