@@ -21,8 +21,8 @@ from bench.processes import PROJECT
 FOLDER = PROJECT / "bench" / ".build" / "paper"
 #: What a run and its reading depend on, beside the run itself.
 _CODE = (
-    "mlproxy/engine", "mlproxy/simulate", "mlproxy/config", "mlproxy/units.py", "bench/paper/plan.py",
-    "bench/paper/readings.py", "bench/paper/runs.py",
+    "mlproxy/engine", "mlproxy/simulate", "mlproxy/config", "mlproxy/units.py", "bench/paper/bound.py",
+    "bench/paper/plan.py", "bench/paper/readings.py", "bench/paper/runs.py",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.paper.plan import PAPER_CALLERS, PAPER_CLUSTER, STATICS, WORKLOADS, Case, Method
 from bench.paper.summary import Readings, Value, billed, improvement, missed, pods
-from bench.paper.tables import case_tables, improved, ratios_table, summary_table
+from bench.paper.tables import bound_table, case_tables, improved, ratios_table, summary_table
 from mlproxy.config import Backend, Batching
 from mlproxy.simulate import ClusterSettings
 from mlproxy.units import format_duration
@@ -88,7 +88,7 @@ Over all cases:
 
 {ratios}
 
-![Pods and misses of every case](results/pods-and-misses.png)
+{bound}![Pods and misses of every case](results/pods-and-misses.png)
 
 Each point is a case; the dashed line is the objective, 1 %.
 
@@ -99,6 +99,12 @@ Where the paper's numbers appear:
 ![fashion with the traffic azf, over time](results/fashion-azf.png)
 
 {tables}
+"""
+
+_BOUND = """\
+“Bound” is how few pods would do if all were known beforehand (`bench/paper/bound.py`): every batch as late and as large
+as its first request allows, mean times without margin, as many pods at any instant as the autoscaler's rule wants for
+the last minute, with no start that takes time. It is a reference and no proof, and no policy knows what it knows.
 """
 
 
@@ -124,10 +130,17 @@ def page(document: Mapping[str, Any], readings: Readings) -> str:
         _OUR_METHOD.format(
             pods=ClusterSettings().max_pods, timeout=format_duration(Backend.model_fields["timeout_ns"].default),
             summary=summary_table(readings), against=against_slo(readings), ratios=ratios_table(readings),
+            bound=_against_bound(readings),
             claims=_claims(readings, "ours"), tables=case_tables(readings, "ours"),
         ),
     ]  # fmt: skip
     return "\n".join(text)
+
+
+def _against_bound(readings: Readings) -> str:
+    """What `slo` takes beside the clairvoyant bound; nothing where that was not reckoned."""
+    table = bound_table(readings)
+    return f"{_BOUND}\n{table}\n\n" if table else ""
 
 
 def _further_settings() -> str:

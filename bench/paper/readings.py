@@ -31,6 +31,7 @@ class Reading:
     p50_ms: float
     p99_ms: float
     mean_batch: float
+    bound_pods: float | None = None  #: of the clairvoyant bound, where it was reckoned
 
     @property
     def case(self) -> Case:
@@ -38,7 +39,9 @@ class Reading:
         return Case(self.method, self.scale, self.workload, self.trace)
 
 
-def reading(case: Case, policy: str, seed: int, outcome: Outcome, setting: str = "") -> Reading:
+def reading(
+    case: Case, policy: str, seed: int, outcome: Outcome, setting: str = "", bound_pods: float | None = None
+) -> Reading:  # fmt: skip
     """By the method of ``case``. Ours counts what fails as a miss; the paper looked only at what was answered."""
     report = outcome.report
     by_paper = case.method == "paper" and outcome.series is not None
@@ -48,6 +51,7 @@ def reading(case: Case, policy: str, seed: int, outcome: Outcome, setting: str =
         billed_pods=round(report.mean_provisioned_pods + (policy != "none"), 4),
         miss_share=round(late_share(report) if by_paper else report.slo_miss_share, 6),
         p50_ms=round(report.p50_ms, 2), p99_ms=round(report.p99_ms, 2), mean_batch=round(report.mean_batch, 2),
+        bound_pods=None if bound_pods is None else round(bound_pods, 4),
     )  # fmt: skip
 
 

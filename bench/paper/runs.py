@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
+from bench.paper.bound import bound_pods
 from bench.paper.plan import WORKLOADS, Case, Changes, Static, scenario
 from bench.paper.readings import Reading, reading
 from bench.paper.shapes import Shape
@@ -60,5 +61,7 @@ class Read(NamedTuple):
 def read_run(run: Run) -> Read:
     """Simulate and read it, in this process."""
     began = time.process_time()
-    found = reading(run.case, run.policy, run.seed, simulate(run.scenario()), run.setting)
+    scenario = run.scenario()
+    bound = bound_pods(scenario) if run.policy == "slo" and run.case.method == "ours" else None
+    found = reading(run.case, run.policy, run.seed, simulate(scenario), run.setting, bound)
     return Read(found, time.process_time() - began)

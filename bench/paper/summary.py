@@ -33,6 +33,11 @@ def p50_ms(one: Reading) -> float:
     return one.p50_ms
 
 
+def bound_pods(one: Reading) -> float:
+    """The pods of the clairvoyant bound; the run's own where it was not reckoned."""
+    return one.pods if one.bound_pods is None else one.bound_pods
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """A mean, and the least and greatest of what it is the mean of."""
@@ -111,6 +116,10 @@ class Readings:
         for one in self.of(method, scale, policy):
             by_case.setdefault(one.case, []).append(value(one))
         return fmean(map(fmean, by_case.values()))
+
+    def with_bound(self, method: Method) -> Readings:
+        """Those for which the clairvoyant bound was reckoned."""
+        return Readings(one for one in self.of(method) if one.bound_pods is not None)
 
     def above(self, method: Method, scale: int, policy: str, percent: float = 1.0) -> int:
         """Cases in which more than so many percent miss."""

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.paper.plan import Case, Method
-from bench.paper.summary import Improvement, Readings, Value, billed, improvement, missed, p50_ms, pods, spread
+from bench.paper.readings import Reading
+from bench.paper.summary import (
+    Improvement,
+    Readings,
+    Value,
+    billed,
+    bound_pods,
+    improvement,
+    missed,
+    p50_ms,
+    pods,
+    spread,
+)
 
 
 def summary_table(readings: Readings) -> str:
@@ -40,6 +52,17 @@ def ratios_table(readings: Readings) -> str:
     return _table(["`slo` divided by", *(f"`{other}`" for other in others)], rows)
 
 
+def bound_table(readings: Readings) -> str:
+    """The pods of `slo` and of the clairvoyant bound, a line per scale; empty where it was not reckoned."""
+    known = readings.with_bound("ours")
+    scales: list[int | None] = [*known.scales("ours")]
+    rows = []
+    for scale in [*scales, None] if len(scales) > 1 else scales:
+        own, bound = (known.mean("ours", scale, "slo", value) for value in (pods, bound_pods))
+        rows.append([f"×{scale}" if scale else "all", f"{own:.2f}", f"{bound:.2f}", f"{own / bound:.2f}"])
+    return _table(["pods", "`slo`", "bound", "ratio"], rows) if rows else ""
+
+
 def _ratio(readings: Readings, other: str, value: Value) -> str:
     own, theirs = (readings.mean("ours", None, policy, value) for policy in ("slo", other))
     return f"{own / theirs:.2f}" if theirs else "–"
@@ -60,13 +83,21 @@ def _detail(readings: Readings, method: Method, scale: int, workload: str) -> st
         "fewer misses than `none`", "than `aimd`",
     ]  # fmt: skip
     head += ["lower bill than `none`"] if method == "ours" else []
-    rows = (
-        _detail_cells(readings, case, policy, with_bill=method == "ours")
-        for case in readings.cases(method, scale)
-        if case.workload == workload
-        for policy in readings.policies(method, scale)
-    )
+    rows: list[list[str]] = []
+    for case in (one for one in readings.cases(method, scale) if one.workload == workload):
+        rows += [
+            _detail_cells(readings, case, policy, with_bill=method == "ours")
+            for policy in readings.policies(method, scale)
+        ]
+        rows += _bound_cells(readings.run(case, "slo"), case, len(head))
     return _table(head, rows)
+
+
+def _bound_cells(runs: Sequence[Reading], case: Case, cells: int) -> Iterator[list[str]]:
+    """A line with the pods of the clairvoyant bound, if it was reckoned."""
+    known = [one.bound_pods for one in runs if one.bound_pods is not None]
+    if known:
+        yield [case.trace, "bound", spread(known).text(), *[""] * (cells - 3)]
 
 
 def _detail_cells(readings: Readings, case: Case, policy: str, *, with_bill: bool) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from typing import TypeAlias
 
 from mlproxy.engine.request import Member, State
 from mlproxy.units import NS_PER_MS
@@ -18,6 +19,9 @@ from mlproxy.units import NS_PER_MS
 #: Arrivals of several ingress workers come slightly out of order. By less than this, the order of coming is kept.
 NEARLY_IN_ORDER_NS = NS_PER_MS
 NEVER_NS = 2**63
+
+#: Of a member, from when it is late, and how many instances are behind it: whether it cannot be answered in time any more.
+IsHopeless: TypeAlias = Callable[[Member, int, int], bool]
 
 
 class Lane:
@@ -107,16 +111,20 @@ class Lane:
         else:
             self.instances -= member.count
 
-    def put_aside(self, is_hopeless: Callable[[Member, int], bool]) -> None:
-        """Put the most urgent members aside as long as ``is_hopeless`` says so of one and of when it is late."""
+    def put_aside(self, is_hopeless: IsHopeless) -> None:
+        """Put the most urgent members aside for as long as ``is_hopeless`` says so of them."""
         late_from_ns = self._late_from_ns
-        while (due_ns := self.due_ns) is not None and is_hopeless(member := self._head(due_ns), late_from_ns(member)):
+        while (due_ns := self.due_ns) is not None:
+            member = self._head(due_ns)
+            if not is_hopeless(member, late_from_ns(member), self.instances - member.count):
+                break
             self._pop(due_ns)
             self._set_aside(member)
         # Before some of those in order of arrival stand urgent ones that have more time.
         in_order = self._in_order
         while self._others and self.due_ns is not None and in_order:
-            if not is_hopeless(member := in_order[0], late_from_ns(member)):
+            member = in_order[0]
+            if not is_hopeless(member, late_from_ns(member), self.instances - member.count):
                 break
             in_order.popleft()
             self._set_aside(member)

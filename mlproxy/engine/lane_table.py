@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 
-from mlproxy.engine.lane import NEVER_NS, Lane
+from mlproxy.engine.lane import NEVER_NS, IsHopeless, Lane
 from mlproxy.engine.request import Member
 
 _lane_key = attrgetter("lane_key")
@@ -49,7 +49,7 @@ class LaneTable:
         """A waiting member goes without having been taken."""
         self._lanes[member.lane_key].leave(member, late=late)
 
-    def put_aside(self, is_hopeless: Callable[[Member, int], bool]) -> None:
+    def put_aside(self, is_hopeless: IsHopeless) -> None:
         """Put members aside, the most urgent first, until one is not hopeless; others mostly have more time."""
         for lane in self.in_order():
             before = lane.late_instances

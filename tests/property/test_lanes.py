@@ -83,7 +83,7 @@ class LanesMachine(RuleBasedStateMachine):
         at_ns = self.now_ns + steps * STEP_NS
         lane = self.lanes.first()
         assert lane is not None
-        lane.put_aside(lambda _, from_ns: from_ns <= at_ns)
+        lane.put_aside(lambda _, from_ns, __: from_ns <= at_ns)
         of_lane = [request for request in self.waiting if request.lane_key == lane.key]
         aside = [request for request in of_lane if request.state is State.LATE]
         assert all(late_from_ns(request) <= at_ns for request in aside)

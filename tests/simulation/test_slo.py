@@ -44,6 +44,7 @@ WORLDS = {
     "bursty, ten times": World("mmpp:100,500,30,8", "toxic", 0.015, 2.0, minutes=7),
     "ten seconds of ten times the rate": World(f"step:{BURSTS}", "fashion", 0.01, 1.5),
     "the second jump of many": World(f"step:{JUMPS}", "fashion", 0.01, 6.0, minutes=4),
+    "a jump that finds two pods": World("step:180@0s,700@130s,180@160s", "fashion", 0.08, 5.0, minutes=3),
     "a backend that gets half as fast": World("poisson:30", "toxic", 0.005, 1.1, ("drift:2@4m-8m",)),
     "outliers": World("poisson:50", "toxic", 0.01, 1.3, ("outliers:0.02,5",)),
     "errors": World("poisson:50", "toxic", 0.05, 1.3, ("errors:0.3@5m-6m",)),

@@ -13,7 +13,7 @@ from mlproxy.engine.events import Failure
 from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies.policy import Decision, Flush, WaitUntil
-from mlproxy.engine.request import Batch
+from mlproxy.engine.request import Batch, Member
 from mlproxy.engine.slo.controller import Controller
 from mlproxy.engine.slo.pods import Pods
 from mlproxy.units import NS_PER_MS
@@ -77,10 +77,17 @@ class SloBatching:
 
     def _first_in_time(self, lanes: LaneTable, now_ns: int) -> Lane | None:
         """The most urgent lane, after those members have been put aside that can no longer be answered in time."""
-        first, is_hopeless = lanes.first(), self.controller.is_hopeless
-        if first is None or first.listed_ns - now_ns > self.controller.longest_ns:
+        first, controller, cap = lanes.first(), self.controller, self.size_cap
+        if first is None or first.listed_ns - now_ns > controller.longest_ns:
             return first
-        lanes.put_aside(lambda member, late_from_ns: is_hopeless(member.count, late_from_ns, now_ns))
+
+        def is_hopeless(member: Member, late_from_ns: int, behind: int) -> bool:
+            # Where those behind it fill a batch it would leave with them, which takes longer than it does alone. With
+            # the most urgent in each batch, an overload would have all batches just late, and nobody in time.
+            instances = max(member.count, cap) if behind >= cap else member.count
+            return controller.is_hopeless(instances, late_from_ns, now_ns)
+
+        lanes.put_aside(is_hopeless)
         return lanes.first()
 
     def _choose_early(

@@ -36,7 +36,7 @@ class StaticBatching(Unlearning):
             return None
         urgent = now_ns < lanes.urgent_until_ns
         if urgent:
-            lanes.put_aside(lambda member, late_from_ns: late_from_ns <= now_ns)
+            lanes.put_aside(lambda member, late_from_ns, behind: late_from_ns <= now_ns)
         late, lane = lanes.late(), lanes.first()
         if late is not None and (lane is None or not urgent or self._in_time >= LATE_EVERY - 1):
             self._in_time = 0

@@ -80,16 +80,25 @@ class Controller:
         return 1 if self.breaker.probing else max(1, self.slots)
 
     def overshoot_limit(self, waiting_instances: int) -> int:
-        """Calls that may be in flight when a batch that must leave finds no slot: more, if slots are missing."""
+        """Calls that may be in flight when a batch that must leave finds no slot: more, if slots are missing.
+
+        They are what makes the autoscaler want more pods, and all of them queue. So once it wants as many as the
+        traffic needs, no more are sent: until those pods are there, the slots serve whoever can still be in time.
+        """
         limit, cap = self.slot_limit, self.size_cap
         if not self.pods.elastic or self.breaker.probing:
             return limit
-        backlog = max(0, waiting_instances - cap) / cap * self.service.mean_ns(cap) / BACKLOG_WITHIN_NS
-        per_slot = self.pods.slot_target
-        if math.ceil(MISSING_FROM * (self.demand.middle + backlog) / per_slot) <= limit:
+        coming = self.pods.coming
+        if limit < coming and self._slots_for(self.demand.middle) <= coming:
             return limit
-        wanted = math.ceil(OVERSHOOT * (self.demand.fast + backlog) / per_slot)
+        backlog = max(0, waiting_instances - cap) / cap * self.service.mean_ns(cap) / BACKLOG_WITHIN_NS
+        if self._slots_for(self.demand.middle + backlog) <= limit:
+            return limit
+        wanted = math.ceil(OVERSHOOT * (self.demand.fast + backlog) / self.pods.slot_target)
         return max(limit, min(wanted, OVERSHOOT_FACTOR * limit + OVERSHOOT_EXTRA))
+
+    def _slots_for(self, load: float) -> int:
+        return math.ceil(MISSING_FROM * load / self.pods.slot_target)
 
     def lead_ns(self, instances: int) -> int:
         """How long before its most urgent member is due a batch must leave, if one more instance may still join it."""
@@ -100,7 +109,7 @@ class Controller:
         return lead_ns
 
     def is_hopeless(self, instances: int, due_ns: int, now_ns: int) -> bool:
-        """Whether a request of so many instances would be late if it left now, alone."""
+        """Whether a batch of so many instances would be late if it left now, for a member due at ``due_ns``."""
         return now_ns + self.service.mean_ns(instances) + NETWORK_NS > due_ns
 
     def paid(self, instances: int) -> bool:

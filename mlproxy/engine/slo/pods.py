@@ -24,6 +24,10 @@ class Pods(Protocol):
     #: Whether more calls in flight bring more pods.
     elastic: bool
 
+    @property
+    def coming(self) -> int:
+        """Slots that are there or have been asked for."""
+
     def slots(self, now_ns: int) -> int:
         """Calls that can be served at once; 0: it may have to be woken."""
 
@@ -42,6 +46,10 @@ class FixedPods:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
+
+    @property
+    def coming(self) -> int:
+        return self._slots
 
     def slots(self, now_ns: int) -> int:
         return self._slots
@@ -75,6 +83,11 @@ class ShadowPods:
 
     def __repr__(self) -> str:
         return f"<ShadowPods {self._ready} ready, {self._in_flight} in flight>"
+
+    @property
+    def coming(self) -> int:
+        wanted = self._wanted[-1][1] if self._wanted else self._ready
+        return max(wanted, self._told or 0) * self._slots_per_pod
 
     def slots(self, now_ns: int) -> int:
         if self._told is None:

@@ -30,7 +30,7 @@ class SizeCap:
         self.largest_seen = 0
         self._calls = [0] * BUCKETS
         self._sizes = [0.0] * BUCKETS  # mean instances of the calls of a bucket
-        self._costs = [0.0] * BUCKETS  # mean time per instance
+        self._costs = [0.0] * BUCKETS  # logarithms of their times per instance, averaged: an outlier is no cliff
         self._cliff: int | None = None
         self._cliff_since_ns = 0
         self._failed: int | None = None
@@ -77,16 +77,16 @@ class SizeCap:
         self._calls[bucket] += 1
         weight = 1 / min(self._calls[bucket], REMEMBERED)
         self._sizes[bucket] += weight * (instances - self._sizes[bucket])
-        self._costs[bucket] += weight * (time_ns / instances - self._costs[bucket])
+        self._costs[bucket] += weight * (math.log(time_ns / instances) - self._costs[bucket])
         if self._cliff is not None or not JUDGED_FROM <= self._calls[bucket] <= REMEMBERED:
             return []
-        judged = [one for one in range(bucket) if self._calls[one] >= JUDGED_FROM]
-        best = min(judged, key=lambda one: self._costs[one], default=bucket)
-        if self._costs[bucket] <= CLIFF_RATIO * self._costs[best]:
-            return []
+        judged = [one for one in range(BUCKETS) if self._calls[one] >= JUDGED_FROM]
+        best = min(judged, key=self._costs.__getitem__)
+        if best > bucket or self._costs[bucket] <= math.log(CLIFF_RATIO) + self._costs[best]:
+            return []  # nor is there a cliff below sizes that cost less than all others: few calls are scattered widely
         self._cliff, self._cliff_since_ns = 2**best, now_ns
         return [
-            (float(min(self._calls[one], REMEMBERED)), self._sizes[one], self._sizes[one] * self._costs[one])
+            (float(min(self._calls[one], REMEMBERED)), self._sizes[one], self._sizes[one] * math.exp(self._costs[one]))
             for one in range(best + 1)
             if self._calls[one]
         ]

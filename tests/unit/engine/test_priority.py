@@ -82,7 +82,7 @@ def test_who_is_hopeless_is_judged_by_the_objective_and_not_by_when_it_is_due() 
     hurried = Request(1, b"", 1, 1, 0, 200 * MS, priority=1)
     members = [hurried, Request(2, b"", 1, 1, 0, priority=1), Request(3, b"", 1, 1, 0)]
     lane.append(members)
-    lane.put_aside(lambda _, late_from_ns: late_from_ns < 300 * MS)
+    lane.put_aside(lambda _, late_from_ns, __: late_from_ns < 300 * MS)
     assert [member.state for member in members] == [State.LATE, State.QUEUED, State.QUEUED]
 
 
@@ -94,7 +94,7 @@ def test_those_who_are_hopeless_behind_an_urgent_one_that_is_not_are_put_aside()
     lane.append([gone, *usual, late_comer])
     gone.state = State.DONE
     lane.leave(gone, late=False)
-    lane.put_aside(lambda _, late_from_ns: late_from_ns < 650 * MS)
+    lane.put_aside(lambda _, late_from_ns, __: late_from_ns < 650 * MS)
     assert [member.state for member in usual] == [State.LATE, State.LATE, State.QUEUED]
     assert (late_comer.state, lane.instances, lane.late_instances) == (State.QUEUED, 2, 2)
     assert lane.take(9) == [late_comer, usual[2]]

@@ -48,6 +48,15 @@ def test_the_page_says_where_the_papers_numbers_appear_and_where_not() -> None:
     assert "`slo` at ×1: nowhere; there was nothing to improve." in nothing
 
 
+def test_the_bound_stands_beside_the_policies_where_it_was_reckoned() -> None:
+    assert "Bound" not in page(DOCUMENT, some_readings())
+    readings = [made(policy=policy, scale=scale) for policy in POLICIES for scale in (1, 10)]
+    known = [made(scale=1, pods=1.2, bound_pods=1.0), made(scale=10, pods=3.0, bound_pods=2.0)]
+    text = page(DOCUMENT, Readings([*(one for one in readings if one.policy != "slo"), *known, made(method="paper")]))
+    assert "| ×1 | 1.20 | 1.00 | 1.20 |\n| ×10 | 3.00 | 2.00 | 1.50 |\n| all | 2.10 | 1.50 | 1.40 |" in text
+    assert sum(line.startswith("| azf | bound | ") for line in text.splitlines()) == 2
+
+
 def test_every_case_and_policy_has_a_line() -> None:
     lines = page(DOCUMENT, some_readings()).splitlines()
     assert sum(line.startswith("| azf | `") for line in lines) == 2 * len(WORKLOADS) * len(POLICIES)

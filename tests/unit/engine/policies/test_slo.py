@@ -148,6 +148,15 @@ def test_those_that_can_be_answered_in_time_go_before_those_that_cannot() -> Non
     assert after.members[1:] == fresh[:7]
 
 
+@pytest.mark.parametrize(("behind", "goes"), [(128, "those behind"), (127, "the first")])
+def test_who_would_be_late_in_a_full_batch_leaves_it_to_those_behind_who_would_not(behind: int, goes: str) -> None:
+    world, _, running = blocked(max_size=128)
+    first, _ = world.arrive(10, 1)
+    others, _ = world.arrive(300, *[1] * behind)
+    batch = only_batch(world.at(400, *gone(running)))  # 110 ms are left for the first: enough alone, not for 168 ms
+    assert batch.members == (others if goes == "those behind" else first + others)
+
+
 def test_the_late_fill_the_places_of_a_batch_that_leaves_as_far_as_its_time_allows() -> None:
     world, policy, running = blocked(max_size=128, paced=True)
     world.arrive(10, *[1] * 60)

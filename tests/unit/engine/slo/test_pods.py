@@ -108,6 +108,16 @@ def test_a_pod_that_is_wanted_is_counted_on_after_a_cold_start() -> None:
     assert ready[60:] == [5] * 21  # ceil(3 / 0.7)
 
 
+def test_pods_that_are_wanted_are_coming_at_once() -> None:
+    pods = ShadowPods(SPEC, 2)
+    pods.observe(3, 0)
+    assert (pods.slots(2 * NS_PER_S), pods.coming) == (2, 2 * 5)
+    assert (pods.slots(6 * NS_PER_S), pods.coming) == (2 * 5, 2 * 5)
+    pods.told(7)
+    assert pods.coming == 2 * 7
+    assert FixedPods(4).coming == 4
+
+
 def test_no_more_pods_are_believed_in_than_there_may_be() -> None:
     pods = ShadowPods(SPEC, 1, max_scale=2)
     pods.observe(30, 0)

@@ -69,6 +69,22 @@ def cliff_ms(size: int) -> float:
     return (40 + size) * (4 if size > 32 else 1)
 
 
+def test_few_slow_calls_are_no_cliff_where_larger_ones_cost_less() -> None:
+    cap = explored()
+    for size, ms in ((2, 50), (64, 100), (4, 400)):  # of four the first calls happen to be slow
+        for _ in range(5):
+            assert not cap.learn(size, ms * NS_PER_MS, 0)
+    assert cap_of(cap) == 128
+
+
+def test_an_outlier_among_the_first_calls_is_no_cliff() -> None:
+    cap = explored()
+    for ms in (56, 56, 56, 56, 56):
+        cap.learn(16, ms * NS_PER_MS, 0)
+    for ms in (360, 72, 72, 72, 72):
+        assert not cap.learn(32, ms * NS_PER_MS, 0)
+
+
 def test_beyond_a_cliff_no_batch_goes_for_half_an_hour() -> None:
     cap, now_ns = explored(), NS_PER_S
     for size in (8, 16, 32):
