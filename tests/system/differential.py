@@ -14,7 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
@@ -29,10 +29,6 @@ POISON_SHARE, LEAVING_SHARE, TROUBLE_SHARE = 0.01, 0.03, 0.02
 SERVICE_S = 0.004
 #: What a caller may be told whose call went wrong as often as it may be made.
 REFUSALS = frozenset({"backend-unavailable", "backend-contract", "overloaded"})
-
-
-class Refused(Exception):
-    """The double's own word for a body that is no batch of its protocol."""
 
 
 def answer_of(kind: Kind, message: Message) -> tuple[int, Message]:
@@ -117,10 +113,35 @@ async def _read_call(reader: asyncio.StreamReader) -> tuple[str, Message]:
     return head[0].split(" ")[1], Message(headers.get("inference-header-content-length", ""), body)
 
 
+def _type_of(message: Message) -> bytes:
+    return b"application/octet-stream" if message.json_bytes else b"application/json"
+
+
 def _head_of(message: Message) -> bytes:
-    kind = b"application/octet-stream" if message.json_bytes else b"application/json"
     length = f"Inference-Header-Content-Length: {message.json_bytes}\r\n" if message.json_bytes else ""
-    return b"Content-Type: %b\r\n%bContent-Length: %d\r\n\r\n" % (kind, length.encode(), len(message.body))
+    return b"Content-Type: %b\r\n%bContent-Length: %d\r\n\r\n" % (_type_of(message), length.encode(), len(message.body))
+
+
+class Answer(NamedTuple):
+    """What a caller got."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+    def is_exactly(self, status: int, expected: Message) -> bool:
+        """Byte for byte, and with the same words about the body."""
+        json_bytes = self.headers.get(b"inference-header-content-length", b"").decode()
+        said = (self.status, self.headers[b"content-type"], json_bytes, self.body)
+        return said == (status, _type_of(expected), expected.json_bytes, expected.body)
+
+    def is_refusal(self) -> bool:
+        """The proxy's own, or the double's words to a request that was alone with it."""
+        if self.status < 500:
+            return False
+        document: dict[str, Any] = orjson.loads(self.body)
+        slug = str(document.get("type", "")).removeprefix("urn:mlproxy:error:")
+        return slug in REFUSALS or document.get("error") in ("busy", "nothing to leave out")
 
 
 class Callers:
@@ -155,15 +176,15 @@ class Callers:
                 await self._leave(connection, head + message.body)
                 connection = None
                 continue
-            connection.send(head + message.body)
             try:
+                connection.send(head + message.body)
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     status, headers, body = await connection.response()
             except (TimeoutError, EOFError, ConnectionError) as error:
                 self.wrong.append(f"{kind.name} {number}: no answer: {error!r}")
                 connection = None
                 continue
-            self._compare(kind, number, message, status, headers, body)
+            self._compare(kind, number, message, Answer(status, headers, body))
         if connection is not None:
             connection.writer.close()
 
@@ -173,31 +194,18 @@ class Callers:
         connection.leave()
         self.outcomes["left"] += 1
 
-    def _compare(
-        self, kind: Kind, number: int, message: Message, status: int, headers: dict[bytes, bytes], body: bytes
-    ) -> None:
-        expected_status, expected = answer_of(kind, message)
-        said = headers.get(b"inference-header-content-length", b"").decode()
-        if (status, said, body) == (expected_status, expected.json_bytes, expected.body):
+    def _compare(self, kind: Kind, number: int, message: Message, answer: Answer) -> None:
+        status, expected = answer_of(kind, message)
+        if answer.is_exactly(status, expected):
             self.outcomes[f"{kind.name} {status}"] += 1
             if status == 422:
                 self.poisonous.add(number)
-        elif number in self._double.troubled and self._is_refusal(status, body):
-            self.outcomes[f"refused with {status}, the backend having failed"] += 1
+        elif number in self._double.troubled and answer.is_refusal():
+            self.outcomes[f"refused with {answer.status}, the backend having failed"] += 1
         else:
             self.wrong.append(
-                f"{kind.name} {number}: {status} {said} {body[:300]!r}\n"
-                f"  instead of {expected_status} {expected.json_bytes} {expected.body[:300]!r}\n  to {message!r:.300}"
+                f"{kind.name} {number}: {answer!r:.400}\n  instead of {status} {expected!r:.400}\n  to {message!r:.400}"
             )
-
-    @staticmethod
-    def _is_refusal(status: int, body: bytes) -> bool:
-        """The proxy's own, or the double's words to a request that was alone with it."""
-        if status < 500:
-            return False
-        document: dict[str, Any] = orjson.loads(body)
-        slug = str(document.get("type", "")).removeprefix("urn:mlproxy:error:")
-        return slug in REFUSALS or document.get("error") in ("busy", "nothing to leave out")
 
 
 async def compare(
