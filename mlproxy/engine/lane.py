@@ -20,7 +20,7 @@ from mlproxy.units import NS_PER_MS
 NEARLY_IN_ORDER_NS = NS_PER_MS
 NEVER_NS = 2**63
 
-#: Of a member, from when it is late, and how many instances are behind it: whether it cannot be answered in time any more.
+#: Whether a member cannot be answered in time any more, by when it is late and how many instances stand behind it.
 IsHopeless: TypeAlias = Callable[[Member, int, int], bool]
 
 
