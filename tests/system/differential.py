@@ -4,7 +4,7 @@
 A model server that transforms item by item, refuses a call with poison in it, and now and then is busy, resets the
 connection or answers an item too few; callers of every protocol that send their requests through a proxy to it, at
 once, and sometimes leave. Which of a request's calls went wrong is known, so that a refusal without a reason is seen.
-What protocols there are, is `tests.system.differential_kinds`.
+What a protocol is to it, `tests.system.differential_kinds` says.
 """
 
 from __future__ import annotations

@@ -86,17 +86,23 @@ def _read_exactly(source: Any, size: int, into: bytearray) -> None:
 
 def instances_of(body: bytes) -> list[bytes]:
     """The text of each instance of a batch; `NotABatch` unless it is one, whole and well-formed."""
+    return elements_of(body) if body.startswith(b"[") else elements_of(body, "instances")
+
+
+def elements_of(body: bytes, *names: str) -> list[bytes]:
+    """The text of each element of the array to which ``names`` lead; `NotABatch` unless there is one."""
     try:
         text = body.decode()
         json.loads(text)
-        start = 0 if text.startswith("[") else _array_of(text, "instances")
-        return [element.encode() for element in _elements(text, start)]
+        for name in names:
+            text = text[_value_of(text, name) :]
+        return [element.encode() for element in _elements(text)]
     except (ValueError, RecursionError) as error:
         raise NotABatch(f"not a batch: {error}") from None
 
 
-def _array_of(text: str, wanted: str) -> int:
-    """Where the array of member ``wanted`` starts."""
+def _value_of(text: str, wanted: str) -> int:
+    """Where the value of member ``wanted`` starts."""
     position = 1
     while True:
         name, position = _value_at(text, _skip(text, position))
@@ -110,8 +116,8 @@ def _array_of(text: str, wanted: str) -> int:
         position += 1
 
 
-def _elements(text: str, start: int) -> Iterator[str]:
-    position = _skip(text, start + 1)
+def _elements(text: str) -> Iterator[str]:
+    position = _skip(text, 1)
     if text[position] == "]":
         raise ValueError("a batch of nothing")
     while text[position - 1] != "]":

@@ -11,8 +11,13 @@ import uvloop
 from bench.processes import wait_until
 from tests.system.conftest import StartProxy
 from tests.system.differential import compare
-from tests.system.differential_kinds import KINDS
+from tests.system.differential_json import Columns, Custom, Embeddings, JsonList, KServeV1
+from tests.system.differential_kinds import Kind
+from tests.system.differential_tensors import KServeV2, KServeV2Binary
 
+KINDS: tuple[Kind, ...] = (
+    KServeV1(), Columns(), JsonList(), KServeV2("v2"), KServeV2Binary("v2-binary"), Embeddings(), Custom(),
+)  # fmt: skip
 REQUESTS = 10_000
 MAX_SIZE = 8
 
@@ -28,6 +33,7 @@ def test_every_answer_is_what_the_backend_says_to_that_request_alone(start_proxy
                 {
                     "name": kind.name, "protocol": kind.protocol, "batching": batching,
                     "backend": {"urls": [url], "path": f"/{kind.name}", "timeout": "5s"},
+                    **kind.settings,
                 }
                 for kind in KINDS
             ]
