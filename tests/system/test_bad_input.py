@@ -102,7 +102,8 @@ def bad_bodies() -> Iterator[tuple[str, str, bytes]]:
         yield kind, TAGS, b"[1, " + instance + b", 2]"
     for text in (
         b"[]", b"[1]", b"1", b'"instances"', b"null", b"true", b"{}", b'{"instances": {}}', b'{"instances": 1}',
-        b'{"instances": null}', b'{"instances": "[1]"}', b'{"instances": []}', b'{"inputs": [1]}', b"   ", b"NaN",
+        b'{"instances": null}', b'{"instances": "[1]"}', b'{"instances": []}', b'{"inputs": 1}', b"   ", b"NaN",
+        b'{"inputs": {"a": [1], "b": 2}}',
         b'{"Instances": [1]}', b'{"instances ": [1]}', b'{"predictions": [1]}',
     ):  # fmt: skip
         yield "wrong shape", IRIS, text
