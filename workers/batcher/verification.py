@@ -84,6 +84,10 @@ class Verification:
         except RecursionError:  # nested hundreds of times
             self._metrics.verified("failed")
             return
+        except Exception:  # must not end the batcher
+            self._metrics.verified("failed")
+            logger.exception("defect while comparing answers of %s", self._endpoint)
+            return
         self._metrics.verified("same" if where is None else "different")
         if where is not None and not self._apart.unbatched.holds(request.lane_key):
             self._apart.stop_batching(request.lane_key)
