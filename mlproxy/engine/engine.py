@@ -293,20 +293,30 @@ class Engine:
         if not self._queue.alone.members:
             batch = self._next_batch(now_ns)
         elif self._alone_left_last:
-            batch = self._next_batch(now_ns) or self._next_alone()
+            batch = self._next_batch(now_ns) or self._next_alone(now_ns)
         else:
-            batch = self._next_alone() or self._next_batch(now_ns)
+            batch = self._next_alone(now_ns) or self._next_batch(now_ns)
         return self._next_spare(now_ns) if batch is None and self._spare else batch
 
+    def _has_slot(self, now_ns: int) -> bool:
+        """Whether a call may leave that the policy has not chosen; if not, somebody looks again when it may."""
+        from_ns = self._policy.free_from_ns(len(self._in_flight))
+        if from_ns is None:
+            return False
+        if from_ns > now_ns and not self._draining:
+            self._wake_at(from_ns)
+            return False
+        return True
+
     def _next_spare(self, now_ns: int) -> Batch | None:
-        if len(self._in_flight) >= self._policy.inflight_limit():
+        if not self._has_slot(now_ns):
             return None
         request = self._spare.popleft()
         request.arrived_ns = now_ns  # nobody waited: to the policy it is a call like others
         return Batch(next(self._batch_ids), request.lane_key, [request], request.count, "verify")
 
-    def _next_alone(self) -> Batch | None:
-        if len(self._in_flight) >= self._policy.inflight_limit():
+    def _next_alone(self, now_ns: int) -> Batch | None:
+        if not self._has_slot(now_ns):
             return None
         self._alone_left_last = True
         self._budget.earn()
