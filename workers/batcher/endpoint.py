@@ -271,8 +271,7 @@ class EndpointRuntime:
         batch, failure = event.batch, event.failure
         code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
-        if len(batch.members) == 1 and (batch.isolating or batch.reason == "alone"):
-            self._apart.judge(batch, failure, now_ns)
+        self._apart.observe(batch, failure, now_ns)
 
     def _gauge(self) -> None:
         engine = self.engine
