@@ -7,11 +7,13 @@ from typing import cast
 
 import pytest
 
+from mlproxy.calls import FlushReason
 from mlproxy.engine import Batch, Failure
 from mlproxy.engine.request import split
 from mlproxy.observe import BatcherMetrics
 from workers.batcher.apart import Apart, UnbatchedLanes
 from workers.batcher.link import LinkedRequest
+from workers.batcher.poison import KEEP_NS
 
 TIMEOUT, POISON = Failure("timeout", ""), Failure("status", "", 422)
 
@@ -21,6 +23,7 @@ class World:
 
     def __init__(self) -> None:
         self.verdicts: Counter[str] = Counter()
+        self.now_ns = 0
         self.apart = Apart(cast(BatcherMetrics, self))
 
     def isolated(self, verdict: str) -> None:
@@ -30,9 +33,9 @@ class World:
         """A batch of these ends, or one goes alone as it would."""
         requests = [LinkedRequest(1, b"", 1, len(text), 0, items=text) for text in items]
         alone, _ = self.apart.divide(requests)
-        reason = "alone" if alone else "full"
+        reason: FlushReason = "alone" if alone else "full"
         assert not alone or len(items) == 1
-        self.apart.observe(Batch(1, b"", [*requests], len(items), reason, isolating=isolating), failure, 0)  # type: ignore[arg-type]
+        self.apart.observe(Batch(1, b"", [*requests], len(items), reason, isolating=isolating), failure, self.now_ns)
 
     def suspects(self, items: bytes) -> bool:
         alone, _ = self.apart.divide([LinkedRequest(1, b"", 1, len(items), 0, items=items)])
@@ -50,6 +53,15 @@ def test_after_a_timeout_each_of_the_batch_goes_alone_until_it_is_answered() -> 
     assert world.verdicts == {"cleared": 1}  # that the time was over may be anybody's fault
     world.call(None, b"hangs")
     assert not world.suspects(b"hangs")
+
+
+def test_what_hangs_again_is_remembered_for_longer() -> None:
+    world = World()
+    world.call(TIMEOUT, b"good", b"hangs")
+    world.now_ns = KEEP_NS // 2
+    world.call(TIMEOUT, b"hangs")
+    world.apart.look(KEEP_NS)
+    assert (world.suspects(b"good"), world.suspects(b"hangs")) == (False, True)
 
 
 def test_of_timeouts_in_a_row_the_first_is_remembered() -> None:

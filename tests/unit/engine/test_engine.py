@@ -95,13 +95,17 @@ def test_one_failed_part_fails_its_request_once_and_frees_the_other_slots() -> N
 
 
 class Members(list[Member]):
-    """Counts how often somebody walks over them."""
+    """Counts how often somebody looks at them."""
 
     walks = 0
 
     def __iter__(self) -> Iterator[Member]:
         Members.walks += 1
         return super().__iter__()
+
+    def __contains__(self, member: object) -> bool:
+        Members.walks += 1
+        return super().__contains__(member)
 
 
 def test_one_failed_part_of_many_looks_at_every_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
