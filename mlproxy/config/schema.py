@@ -266,7 +266,7 @@ class Batching(Section):
     )
     coalesce: Annotated[bool, Field(strict=True)] = Field(
         False,
-        description="Requests of one batch with the same instances, byte for byte, are sent once, and each answered.",
+        description="Requests that wait with the same instances, byte for byte, are sent once, and each answered.",
     )
     aimd: Aimd = Aimd()
 

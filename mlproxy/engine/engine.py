@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import count
+from itertools import chain, count
 
 from mlproxy.engine.admission import QueueBounds
 from mlproxy.engine.again import Again
@@ -27,16 +27,20 @@ from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies import Flush, Policy, WaitUntil
 from mlproxy.engine.queue import Queue
 from mlproxy.engine.request import Batch, Member, Part, Request, State
+from mlproxy.engine.twins import groups
 from mlproxy.errors import DeadlineExceeded, Draining, ProxyError
 
 
 class Engine:
     """Queue, calls, retries and isolation of one endpoint, under one policy."""
 
-    def __init__(self, policy: Policy, bounds: QueueBounds, *, slo_ns: int, retry_attempts: int) -> None:
+    def __init__(
+        self, policy: Policy, bounds: QueueBounds, *, slo_ns: int, retry_attempts: int, coalesce: bool = False
+    ) -> None:  # fmt: skip
         self._policy = policy
+        self._coalesce = coalesce
         self._retry_attempts = retry_attempts
-        self._queue = Queue(bounds, LaneTable(slo_ns, policy.size_cap))
+        self._queue = Queue(bounds, LaneTable(slo_ns, policy.size_cap), coalesce=coalesce)
         self._again = Again()
         self._spare: deque[Request] = deque()  # as few as their sender lets there be
         self._batch_ids = count(1)
@@ -157,7 +161,7 @@ class Engine:
             self._fail_all(batch.members, failure if failure.kind == "status" else to_error(failure), now_ns)
             return
         members = [member for member in batch.members if member.state is State.IN_FLIGHT]
-        alone = len(batch.members) == 1  # one of the others, who has left, may have been the cause
+        alone = len(self._distinct(batch.members)) == 1  # also of those who have left: one may have been the cause
         own = is_about_the_call(failure) or (failure.kind == "status" and alone)
         outcome = failure if own else to_error(failure)
         divisible = not alone and may_be_one_members(failure)
@@ -166,12 +170,17 @@ class Engine:
             not_before_ns = now_ns + retry_pause_ns(attempt)
             self._send_again(members, batch, failure, not_before_ns, outcome, attempt=attempt)
         elif divisible:
-            middle = len(members) // 2
-            for half in (members[:middle], members[middle:]):
+            alike = self._distinct(members)
+            middle = len(alike) // 2
+            for half in (alike[:middle], alike[middle:]):
                 if half:
-                    self._send_again(half, batch, failure, 0, outcome, isolating=True)
+                    self._send_again([*chain(*half)], batch, failure, 0, outcome, isolating=True)
         else:
             self._fail_all(members, outcome, now_ns)
+
+    def _distinct(self, members: Sequence[Member]) -> list[list[Member]]:
+        """``members``, those together that are one in a call."""
+        return groups(members) if self._coalesce else [[member] for member in members]
 
     def _may_retry(self, batch: Batch, failure: Failure, *, divisible: bool) -> bool:
         if batch.attempt >= self._retry_attempts or not may_help(failure, batch):
@@ -270,6 +279,8 @@ class Engine:
     def _dispatch(self, now_ns: int) -> None:
         while (batch := self._next_again(now_ns) or self._next_first(now_ns)) is not None:
             batch.enter_flight(now_ns)
+            if self._coalesce:
+                batch.sent = sum([alike[0].count for alike in self._distinct(batch.members)])
             self._in_flight.add(batch)
             self._policy.observe_dispatch(batch, now_ns)
             self._commands.append(Dispatch(batch))

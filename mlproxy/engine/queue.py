@@ -14,13 +14,14 @@ from mlproxy.engine.deadlines import Deadlines
 from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.request import Member, Request, State, split
+from mlproxy.engine.twins import Twins
 from mlproxy.errors import Overloaded, ProxyError
 
 
 class Queue:
     """Lanes, deadlines and bounds, kept in step."""
 
-    def __init__(self, bounds: QueueBounds, lanes: LaneTable) -> None:
+    def __init__(self, bounds: QueueBounds, lanes: LaneTable, *, coalesce: bool = False) -> None:
         self.lanes = lanes
         self.alone = AloneQueue(lanes.slo_ns)
         self.deadlines = Deadlines()
@@ -28,6 +29,7 @@ class Queue:
         self.instances = 0
         self.size_bytes = 0
         self._bounds = bounds
+        self._twins = Twins() if coalesce else None
 
     def __repr__(self) -> str:
         return f"<Queue {self.instances} instances, {self.size_bytes} bytes, {len(self.lanes)} lanes>"
@@ -44,7 +46,11 @@ class Queue:
             refused = self._refuse(requests, now_ns)
             requests = [request for request in requests if request.state is State.QUEUED]
             counts, size_bytes = _measure(requests)
-        self.lanes.append(self._members(requests, counts, size_bytes, split_size))
+        members = self._members(requests, counts, size_bytes, split_size)
+        if self._twins is not None:
+            members = list(members)
+            self._twins.append(members)
+        self.lanes.append(members)
         return refused
 
     def _admit_alone(
@@ -92,15 +98,25 @@ class Queue:
     def take(self, lane: Lane, size: int, late_size: int) -> tuple[list[Member], int]:
         """Members for a batch of at most ``size`` instances (more, if a single one has more), and their instances.
 
-        At most ``late_size`` instances of those that were put aside come behind them.
+        At most ``late_size`` instances of those that were put aside come behind them, and behind these whoever waits
+        with the same instances as one of them: so many instances more, none of which is sent.
         """
         members = lane.take(size) if size else []
         if late_size:
             members += lane.take_late(late_size, at_least_one=not members)
             self.lanes.took_late(lane)
+        if self._twins is not None:
+            members += self._take_twins(self._twins, members)
         instances = sum([member.count for member in members])
         self._release(instances, sum([member.size_bytes for member in members]))
         return members, instances
+
+    def _take_twins(self, twins: Twins, members: Sequence[Member]) -> list[Member]:
+        found = twins.take(members)
+        for member in found:
+            late, member.state = member.state is State.LATE, State.IN_FLIGHT
+            self.lanes.leave(member, late=late)
+        return found
 
     def take_alone(self) -> Member:
         """The most urgent of those who go alone; there must be one."""
@@ -115,6 +131,8 @@ class Queue:
             self._bounds.count_alone(-member.count, -member.size_bytes)
         else:
             self.lanes.leave(member, late=state is State.LATE)
+            if self._twins is not None:
+                self._twins.leave(member)
         self._release(member.count, member.size_bytes)
 
     def _release(self, instances: int, size_bytes: int) -> None:

@@ -59,6 +59,11 @@ class Request(msgspec.Struct, eq=False):
         return self
 
     @property
+    def twin(self) -> bytes:
+        """The same for requests of a lane that may be sent as one; nothing: for no other."""
+        return b""
+
+    @property
     def waits(self) -> bool:
         """It, or a part of it, is not with the backend and not done."""
         if self.parts is None or self.state is State.DONE:
@@ -86,6 +91,11 @@ class Part(msgspec.Struct, eq=False):
         """This part's share of the request's bytes; the shares of all parts add up to exactly the whole."""
         total_bytes, total = self.owner.size_bytes, self.owner.count
         return total_bytes * (self.first + self.count) // total - total_bytes * self.first // total
+
+    @property
+    def twin(self) -> bytes:
+        """None has one."""
+        return b""
 
     @property
     def lane_key(self) -> bytes:

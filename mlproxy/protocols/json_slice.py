@@ -20,6 +20,8 @@ Source = TypeVar("Source", bytes, bytes | memoryview)
 WHITESPACE = b" \t\n\r"
 #: Of one object, more than anybody says. Each is walked over in a loop that others wait for: 16 MiB of them took 7 s.
 MOST_MEMBERS = 1024
+#: Of one array, more than any queue takes. Each is an object of 72 bytes once it is cut: 16 MiB of zeros took 600 MiB.
+MOST_ELEMENTS = 2**18
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _anything = msgspec.json.Decoder(msgspec.Raw).decode
@@ -32,6 +34,12 @@ _STAND_IN = {b"NaN": b"1.0", b"Infinity": b"1.000000", b"-Infinity": b"-1.000000
 _SEPARATOR = re.compile(rb"[ \t\n\r,]*")
 _KEY_AND_COLON = re.compile(rb'[ \t\n\r]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
 _END_OF_MEMBER = re.compile(rb"[ \t\n\r]*[,}]")
+# What can be passed over without counting, between two elements and within one: scalars, and, within, what is nested
+# but little. Possessive, so that each byte is looked at once.
+_SCALARS = rb'"(?:[^"\\]|\\.)*+"?|[^\][{}"%b]++'
+_BETWEEN = re.compile(rb"(?:%b)*+" % (_SCALARS % b","), re.DOTALL)
+_FLAT = rb"[\[{](?:%b)*+[\]}]" % (_SCALARS % b"")
+_WITHIN = re.compile(rb"(?:%b|[\[{](?:%b|%b)*+[\]}])*+" % (_SCALARS % b"", _SCALARS % b"", _FLAT), re.DOTALL)
 
 
 class JsonError(ValueError):
@@ -67,6 +75,7 @@ def tolerated(text: bytes) -> bytes:
 
 def count_elements(array: bytes | memoryview) -> int:
     """How many elements the array has; `JsonError` unless it is exactly one well-formed array."""
+    _bound_elements(array)
     try:
         return len(_elements(array))
     except (msgspec.DecodeError, RecursionError):
@@ -75,6 +84,7 @@ def count_elements(array: bytes | memoryview) -> int:
 
 def split_elements(array: bytes | memoryview) -> list[bytes]:
     """Each element of the array as it stands there; `JsonError` unless it is exactly one well-formed array."""
+    _bound_elements(array)
     elements, decoded = _tolerating(_elements, array)
     if decoded is array:
         return [bytes(element) for element in elements]
@@ -86,6 +96,28 @@ def split_elements(array: bytes | memoryview) -> list[bytes]:
         pieces.append(original[position : position + size])
         position += size
     return pieces
+
+
+def _bound_elements(array: bytes | memoryview) -> None:
+    """`JsonError` for more than `MOST_ELEMENTS`, before they are made; whether all is well-formed, others see."""
+    if len(array) < 2 * MOST_ELEMENTS:
+        return
+    text = bytes(array)
+    if text.count(b",") < MOST_ELEMENTS:
+        return
+    position, depth, commas = text.find(b"[") + 1, 1, 0
+    while depth and position < len(text):
+        position = _end_of(_BETWEEN if depth == 1 else _WITHIN, text, position)
+        match text[position : position + 1]:
+            case b",":
+                commas += 1
+                if commas == MOST_ELEMENTS:
+                    raise JsonError(f"more than {MOST_ELEMENTS} elements in one array")
+            case b"[" | b"{":
+                depth += 1
+            case _:
+                depth -= 1
+        position += 1
 
 
 def element_span(array: bytes, index: int) -> Span | None:

@@ -42,16 +42,26 @@ SLO_NS = 100 * NS_PER_MS
 MOST_IDLE_WAKEUPS = 8
 
 
+class Worded(Request, eq=False):
+    """A request of which others may be the same."""
+
+    word: bytes = b""
+
+    @property
+    def twin(self) -> bytes:
+        return self.word
+
+
 class EngineMachine(RuleBasedStateMachine):
     """Plays callers, backend and clock. Instance i of request r is answered by the item (r, i)."""
 
     engine: Engine
 
-    def begin(self, policy: Policy, attempts: int, max_size: int) -> None:
+    def begin(self, policy: Policy, attempts: int, max_size: int, *, coalesce: bool = False) -> None:
         """To be called first: ``policy`` makes batches of at most ``max_size`` instances."""
         self.policy, self.max_size = policy, max_size
         self.bounds = QueueBounds(MAX_QUEUED, 1_000_000)
-        self.engine = Engine(policy, self.bounds, slo_ns=SLO_NS, retry_attempts=attempts)
+        self.engine = Engine(policy, self.bounds, slo_ns=SLO_NS, retry_attempts=attempts, coalesce=coalesce)
         self.now_ns = NS_PER_S
         self.requests: dict[int, Request] = {}
         self.waiting: set[int] = set()
@@ -84,9 +94,10 @@ class EngineMachine(RuleBasedStateMachine):
         arrived = []
         for count in counts:
             number = len(self.requests)
-            request = Request(
+            request = Worded(
                 number, b"%d" % rng.randrange(lanes), count, rng.randrange(100), self.now_ns,
                 self.now_ns + budget_ms * NS_PER_MS if budget_ms else 0, priority=rng.choice([0, 1, 3]) * urgent,
+                word=b"%d times %d" % (count, rng.randrange(3)),
             )  # fmt: skip
             self.requests[number] = request
             self.waiting.add(number)
@@ -249,6 +260,9 @@ class EngineMachine(RuleBasedStateMachine):
         if self.policy.split_size is None:
             assert len(batch.members) == 1
         else:
-            assert batch.instances <= self.max_size
+            assert batch.sent <= self.max_size
+        if batch.sent != batch.instances:
+            distinct = {member.twin or member: member.count for member in batch.members}
+            assert batch.sent == sum(distinct.values())
         for member in batch.members:
             assert isinstance(member, Part) or member.owner is member

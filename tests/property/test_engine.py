@@ -18,11 +18,14 @@ class StaticMachine(EngineMachine):
 
     @initialize(
         max_size=st.integers(1, 8), linger_ms=st.sampled_from([0, 5, 50]), slots=st.integers(1, 3),
-        attempts=st.integers(0, 2), batching=st.booleans(),
+        attempts=st.integers(0, 2), batching=st.booleans(), coalesce=st.booleans(),
     )  # fmt: skip
-    def start(self, max_size: int, linger_ms: int, slots: int, attempts: int, batching: bool) -> None:
+    def start(
+        self, max_size: int, linger_ms: int, slots: int, attempts: int, batching: bool, coalesce: bool
+    ) -> None:  # fmt: skip
         if batching:
-            self.begin(StaticBatching(max_size, linger_ms * NS_PER_MS, slots), attempts, max_size)
+            policy = StaticBatching(max_size, linger_ms * NS_PER_MS, slots)
+            self.begin(policy, attempts, max_size, coalesce=coalesce)
         else:
             self.begin(NoBatching(slots), attempts, max_size)
 

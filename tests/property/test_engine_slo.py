@@ -26,14 +26,22 @@ class SloMachine(EngineMachine):
     @initialize(
         max_size=st.integers(1, 8), linger_ms=st.sampled_from([None, None, 0, 50]), slots=st.integers(0, 3),
         attempts=st.integers(0, 2), paced=st.booleans(), miss_target=st.sampled_from([0.01, 0.3]),
+        coalesce=st.booleans(),
     )  # fmt: skip
     def start(
-        self, max_size: int, linger_ms: int | None, slots: int, attempts: int, paced: bool, miss_target: float
+        self,
+        max_size: int,
+        linger_ms: int | None,
+        slots: int,
+        attempts: int,
+        paced: bool,
+        miss_target: float,
+        coalesce: bool,
     ) -> None:
         pods: Pods = FixedPods(slots) if slots else ShadowPods(AutoscalerSpec(), 1)
         self.max_linger_ns = None if linger_ms is None else linger_ms * NS_PER_MS
         policy = SloBatching(SLO_NS, miss_target, max_size, pods, paced=paced, max_linger_ns=self.max_linger_ns)
-        self.begin(policy, attempts, max_size)
+        self.begin(policy, attempts, max_size, coalesce=coalesce)
 
     def most_in_flight(self) -> int:
         controller = self.policy.controller

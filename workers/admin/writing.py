@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import orjson
 from anyio import to_thread
 from fastapi import HTTPException, Request
+from starlette.requests import ClientDisconnect
 
 from mlproxy.config import Configuration
 from mlproxy.config.load import with_endpoint
@@ -78,6 +79,8 @@ async def write_endpoint(configuration: Configuration, index: int, request: Requ
         wanted = with_endpoint(configuration, index, block)
     except ConfigurationError as error:
         raise HTTPException(422, error.problems) from None
+    except RecursionError:
+        raise HTTPException(422, "the block is nested too deeply") from None
     if wanted != configuration:
         raise HTTPException(
             501, "this version cannot change an endpoint while it runs; change the file and restart. "
@@ -92,10 +95,13 @@ async def write_endpoint(configuration: Configuration, index: int, request: Requ
 
 async def _block_of(request: Request) -> Any:
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MOST_BYTES:
-            raise HTTPException(413, f"no endpoint's block has more than {_MOST_BYTES} bytes")
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _MOST_BYTES:
+                raise HTTPException(413, f"no endpoint's block has more than {_MOST_BYTES} bytes")
+    except ClientDisconnect:
+        raise HTTPException(400, "the body is not whole") from None  # for the log: whoever sent it has gone
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

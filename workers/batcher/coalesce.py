@@ -17,7 +17,7 @@ class Coalesced(NamedTuple):
 
 
 def coalesce(batch: Batch, items: Sequence[Text]) -> tuple[list[Text], dict[int, int]]:
-    """What to send of a batch with these items, and the places of `Coalesced`. ``batch.sent`` says how much it is.
+    """What to send of a batch with these items, ``batch.sent`` instances, and the places of `Coalesced`.
 
     Members are compared as a whole, byte for byte; the parts of a request that was split are each sent.
     """
@@ -33,7 +33,6 @@ def coalesce(batch: Batch, items: Sequence[Text]) -> tuple[list[Text], dict[int,
             count += member.count
         places[first] = place
         first += member.count
-    batch.sent = count
     return sent, places
 
 

@@ -14,6 +14,9 @@ from mlproxy.ipc.control import HELLO, MOST_BYTES
 
 logger = logging.getLogger("mlproxy.batcher")
 
+#: A command comes in one piece; whoever begins one and does not end it only keeps a descriptor.
+LINE_WITHIN_S = 5.0
+
 #: Does what a command says, and returns what to answer.
 Handle = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -26,6 +29,7 @@ class ControlConnection:
         self._peer = peer
         self._handle = handle
         self._received = b""
+        self._timer = loop.call_later(LINE_WITHIN_S, self._close)
         loop.add_reader(peer.fileno(), self._read)
 
     def __repr__(self) -> str:
@@ -42,8 +46,12 @@ class ControlConnection:
         if self._received.endswith(b"\n"):
             self._answer(self._do(self._received[len(HELLO) :]))
         if not data or self._received.endswith(b"\n") or len(self._received) > MOST_BYTES:
-            self._loop.remove_reader(self._peer.fileno())
-            self._peer.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._timer.cancel()
+        self._loop.remove_reader(self._peer.fileno())
+        self._peer.close()
 
     def _do(self, line: bytes) -> dict[str, Any]:
         try:

@@ -43,6 +43,10 @@ class LinkedRequest(Request, eq=False):
     cut: Cut | None = None  #: in their place, once a part of them has been sent
     own: bytes = b""  #: what its answer needs and its batch does not
 
+    @property
+    def twin(self) -> bytes:
+        return self.items
+
     def release(self) -> None:
         self.items = b""
         self.cut = None

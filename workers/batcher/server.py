@@ -87,7 +87,10 @@ def _built(
     bounds = QueueBounds(limits.queue_instances, limits.queue_bytes)
     for index, endpoint in enumerate(configuration.endpoints):
         metrics, policy = BatcherMetrics(page, index), policy_for(endpoint)
-        engine = Engine(policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts)
+        engine = Engine(
+            policy, bounds, slo_ns=endpoint.slo.latency_ns, retry_attempts=endpoint.backend.retry.attempts,
+            coalesce=endpoint.batching.coalesce,
+        )  # fmt: skip
         balancer = Balancer.of(endpoint, limits, loop, metrics.healthy)
         codec = endpoint_codec(endpoint)
         if endpoint.batching.lane_headers:

@@ -19,6 +19,8 @@ logger = logging.getLogger("mlproxy.batcher")
 
 #: No descriptor is free for a worker that waits: the listener stays readable, and each look would fail.
 ACCEPT_PAUSE_S = 1.0
+#: Whoever connects says at once what it wants; who does not only keeps a descriptor.
+GREETING_WITHIN_S = 5.0
 
 
 class BatcherService:
@@ -93,20 +95,33 @@ class BatcherService:
             self._loop.remove_reader(self._listener.fileno())
             self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
             return
+        try:
+            check_user(peer)  # before it is waited for: anybody in this network namespace can connect
+        except RendezvousError as error:
+            self._refuse(peer, error)
+            return
         peer.setblocking(False)
-        self._loop.add_reader(peer.fileno(), self._greet, peer)
+        timer = self._loop.call_later(GREETING_WITHIN_S, self._give_up, peer)
+        self._loop.add_reader(peer.fileno(), self._greet, peer, timer)
 
-    def _greet(self, peer: socket.socket) -> None:
+    def _give_up(self, peer: socket.socket) -> None:
+        self._loop.remove_reader(peer.fileno())
+        self._refuse(peer, RendezvousError("it does not say what it wants"))
+
+    def _refuse(self, peer: socket.socket, error: Exception) -> None:
+        logger.warning("channel refused: %s", error)
+        peer.close()
+
+    def _greet(self, peer: socket.socket, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
         self._loop.remove_reader(peer.fileno())
         try:
             if is_command(peer):
-                check_user(peer)
                 ControlConnection(self._loop, peer, self._do)
                 return
             offer = accept_offer(peer)
         except (OSError, RendezvousError) as error:
-            logger.warning("channel refused: %s", error)
-            peer.close()
+            self._refuse(peer, error)
             return
         link = WorkerLink(
             self._loop, peer, offer, max_backlog_bytes=self._max_backlog_bytes,

@@ -129,6 +129,8 @@ class IngressProtocol(IngressConnection):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        if self.discarding:  # since earlier in this very read
+            return
         parser = self.parser
         if parser.should_upgrade():
             self._upgrading = True

@@ -23,7 +23,6 @@ def test_everybody_gets_the_items_of_their_own_instances(drawn: list[tuple[list[
     batch = Batch(1, b"", members, sum(member.count for member in members), "full")
     sent, places = coalesce(batch, [" ".join(instances).encode() for instances, _ in drawn])
     reply = [instance for text in sent for instance in text.decode().split()]  # type: ignore[union-attr]
-    assert len(reply) == batch.sent
     whole = {tuple(instances) for instances, is_part in drawn if not is_part}
     assert len(sent) == len(whole) + sum(is_part for _, is_part in drawn)
     first = 0

@@ -59,5 +59,10 @@ def test_half_a_line_is_no_command() -> None:
     assert tell(HELLO + b'{"divisor": 2}', end=True) == (b"", [])
 
 
+def test_who_begins_a_line_and_does_not_end_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.batcher.control.LINE_WITHIN_S", 0.05)
+    assert tell(HELLO + b'{"divi') == (b"", [])
+
+
 def test_a_line_without_an_end_ends_the_connection() -> None:
     assert tell(HELLO, b"x" * 40_000, b"x" * 40_000) == (b"", [])

@@ -13,6 +13,7 @@ import uvicorn
 from mlproxy.config import Configuration
 from mlproxy.observe import IngressMetrics, MetricPage, PageLayout
 from workers.ingress.door import Door
+from workers.ingress.phase import Phase
 from workers.ingress.protocol import IngressProtocol
 
 HEAD = b"POST /v1/models/iris:predict HTTP/1.1\r\nHost: proxy\r\nContent-Length: %d\r\n\r\n"
@@ -108,6 +109,15 @@ def test_a_long_head_is_refused_also_if_it_began_in_the_read_that_ended_the_requ
     transport.written = b""
     connection.data_received(long[-in_next_read:] + BODY)
     assert transport.written.startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_comes_in_one_read_behind_a_request_that_ends_the_connection_is_discarded(world: World) -> None:
+    connection, transport = world.connect()
+    unsupported = (HEAD % len(BODY)).replace(b"Host", b"Content-Encoding: br\r\nHost")
+    connection.data_received(unsupported + BODY + 3 * (HEAD % len(BODY) + BODY))
+    assert transport.written.count(b"HTTP/1.1 415 ") == transport.written.count(b"HTTP/1.1 ") == 1
+    # So the watchdog closes it, and that its caller closed it is seen: else it would stay for ever.
+    assert (connection.phase, transport.reading) == (Phase.DISCARDING, True)
 
 
 def test_line_ends_between_requests_are_no_sign_of_life(world: World) -> None:

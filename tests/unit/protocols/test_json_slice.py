@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlproxy.protocols.json_slice import (
+    MOST_ELEMENTS,
     JsonError,
     Span,
     check_utf8,
@@ -179,3 +180,31 @@ def test_utf8_passes(text: bytes) -> None:
 def test_other_encodings_are_refused_with_the_place(text: bytes) -> None:
     with pytest.raises(JsonError, match="not UTF-8 at byte 3"):
         check_utf8(text)
+
+
+def test_more_elements_than_any_queue_takes_are_refused_before_they_are_made() -> None:
+    zeros = b"[%b]" % b",".join([b"0"] * (MOST_ELEMENTS + 1))
+    for read in (count_elements, split_elements):
+        with pytest.raises(JsonError, match="more than 262144 elements"):
+            read(zeros)
+    assert count_elements(zeros[:-3] + b"]") == MOST_ELEMENTS
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        b"[%b]",
+        b'{"a": [[[[[%b]]]]]}',
+        b'["]", {"}": ["[", [[%b]], {"\\"[": 0}]}]',
+        b'[[[[0]]], {}, %b, {"b": [[[[]]]]}]',
+    ],
+)
+def test_commas_within_elements_are_not_counted(element: bytes) -> None:
+    many = b",".join([b"0"] * MOST_ELEMENTS)
+    assert count_elements(b'[1, %b, "%b"]' % (element % many, b"," * MOST_ELEMENTS)) == 3
+
+
+@pytest.mark.parametrize("text", [b"[%b", b"[[%b]", b'["%b]', b"[[%b}]", b"%b]", b"{%b}"])
+def test_commas_in_what_is_no_array_are_no_way_around_its_check(text: bytes) -> None:
+    with pytest.raises(JsonError):
+        count_elements(text % b",".join([b"0"] * 2 * MOST_ELEMENTS))
