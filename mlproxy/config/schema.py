@@ -78,7 +78,8 @@ class Admin(Section):
     port: Port = Field(8081, description="Port of metrics, status and API. 0: the kernel chooses.")
     token: str = Field(
         "", examples=["${MLPROXY_ADMIN_TOKEN}"], repr=False,
-        description="What writes to the API must bring, as `Authorization: Bearer …`. Empty: no writes.",
+        description="What writes to the API, and reads of an endpoint's block, must bring, as "
+        "`Authorization: Bearer …`. Empty: no writes, and everybody reads.",
     )  # fmt: skip
 
 

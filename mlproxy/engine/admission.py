@@ -11,6 +11,9 @@ from mlproxy.units import NS_PER_S
 #: `Retry-After` follows a backend that scales.
 DRAIN_RATE_TAU_NS = 10 * NS_PER_S
 RETRY_AFTER_BOUNDS_S = (1, 30)
+#: Share of each bound that those who go alone may take: they go one by one, and whoever sends what makes batches fail
+#: as fast as possible must not fill the queue for all others.
+ALONE_SHARE = 0.5
 
 
 class DrainRate:
@@ -46,6 +49,8 @@ class QueueBounds:
         self.max_bytes = max_bytes
         self.instances = 0
         self.size_bytes = 0
+        self.alone_instances = 0  #: of those who go alone
+        self.alone_bytes = 0
 
     def __repr__(self) -> str:
         return (
@@ -59,6 +64,20 @@ class QueueBounds:
         self.instances += count
         self.size_bytes += size_bytes
         return True
+
+    def alone_may_wait(self, count: int, size_bytes: int) -> bool:
+        """Whether those who go alone may be so many more. One may always, whatever its size."""
+        if not self.alone_instances:
+            return True
+        return (
+            self.alone_instances + count <= ALONE_SHARE * self.max_instances
+            and self.alone_bytes + size_bytes <= ALONE_SHARE * self.max_bytes
+        )
+
+    def count_alone(self, count: int, size_bytes: int) -> None:
+        """So many more of those that were taken, or with a minus released, go alone."""
+        self.alone_instances += count
+        self.alone_bytes += size_bytes
 
     def refusal(self, count: int, size_bytes: int, drain: DrainRate, now_ns: int) -> ProxyError:
         """Why `take` said no: come back later, or never."""

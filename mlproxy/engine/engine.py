@@ -237,28 +237,33 @@ class Engine:
         members: Iterable[Member] = request.parts or (request,)
         states = [(member, member.state) for member in members]
         request.state = State.DONE
+        left: set[Member] = set()
         for member, state in states:
             member.state = State.DONE
             if state < State.AGAIN:
                 self._queue.withdraw(member, state)
             elif in_batches and state is not State.DONE:
-                self._leave_batch(member, now_ns)
+                left.add(member)
+        if left:
+            self._leave_batches(left, now_ns)
         if all(state < State.IN_FLIGHT for _, state in states):
             request.release()
 
-    def _leave_batch(self, member: Member, now_ns: int) -> None:
+    def _leave_batches(self, left: set[Member], now_ns: int) -> None:
         # Rare (a caller left, or a split request failed) and the batches are few: a search beats a field that the
         # hot path would have to set on every request. Not for every call that fails: with policy none and an overloaded
-        # backend, 25,000 calls are in flight when they begin to time out.
+        # backend, 25,000 calls are in flight when they begin to time out. Nor for every part, of which a request may
+        # have 10,000.
         for batch in [*self._in_flight, *self._again]:
-            if member in batch.members:
-                batch.live -= 1
-                if not batch.live and batch in self._in_flight:
-                    self._in_flight.discard(batch)
-                    if not batch.first_call:
-                        self._extra_in_flight -= 1
-                    self._policy.observe_abort(batch, now_ns)
-                    self._commands.append(Abort(batch))
+            if left.isdisjoint(batch.members):
+                continue
+            batch.live -= len(left.intersection(batch.members))
+            if not batch.live and batch in self._in_flight:
+                self._in_flight.discard(batch)
+                if not batch.first_call:
+                    self._extra_in_flight -= 1
+                self._policy.observe_abort(batch, now_ns)
+                self._commands.append(Abort(batch))
 
     def _drop_spare(self, now_ns: int) -> None:
         spare = [member.owner for batch in self._in_flight if batch.reason == "verify" for member in batch.members]
@@ -304,20 +309,30 @@ class Engine:
         if not self._queue.alone.members:
             batch = self._next_batch(now_ns)
         elif self._alone_left_last:
-            batch = self._next_batch(now_ns) or self._next_alone()
+            batch = self._next_batch(now_ns) or self._next_alone(now_ns)
         else:
-            batch = self._next_alone() or self._next_batch(now_ns)
+            batch = self._next_alone(now_ns) or self._next_batch(now_ns)
         return self._next_spare(now_ns) if batch is None and self._spare else batch
 
+    def _has_slot(self, now_ns: int) -> bool:
+        """Whether a call may leave that the policy has not chosen; if not, somebody looks again when it may."""
+        from_ns = self._policy.free_from_ns(len(self._in_flight))
+        if from_ns is None:
+            return False
+        if from_ns > now_ns and not self._draining:
+            self._wake_at(from_ns)
+            return False
+        return True
+
     def _next_spare(self, now_ns: int) -> Batch | None:
-        if len(self._in_flight) >= self._policy.inflight_limit():
+        if not self._has_slot(now_ns):
             return None
         request = self._spare.popleft()
         request.arrived_ns = now_ns  # nobody waited: to the policy it is a call like others
         return Batch(next(self._batch_ids), request.lane_key, [request], request.count, "verify")
 
-    def _next_alone(self) -> Batch | None:
-        if len(self._in_flight) >= self._policy.inflight_limit():
+    def _next_alone(self, now_ns: int) -> Batch | None:
+        if not self._has_slot(now_ns):
             return None
         self._alone_left_last = True
         self._budget.earn()

@@ -17,10 +17,6 @@ from mlproxy.engine.request import Member, Request, State, split
 from mlproxy.engine.twins import Twins
 from mlproxy.errors import Overloaded, ProxyError
 
-#: Share of `limits.queue_instances` that those who go alone may take: they go one by one, and whoever sends what makes
-#: batches fail as fast as possible must not fill the queue for all others.
-ALONE_SHARE = 0.5
-
 
 class Queue:
     """Lanes, deadlines and bounds, kept in step."""
@@ -42,44 +38,53 @@ class Queue:
         self, requests: Sequence[Request], split_size: int | None, now_ns: int, *, alone: bool = False
     ) -> list[tuple[Request, ProxyError]]:
         """Let ``requests`` wait, each ``alone`` or with its like; returns those that may not, each with the reason."""
-        refused: list[tuple[Request, ProxyError]] = []
         if alone:
-            refused = self._refuse_alone(requests, now_ns)
-            requests = [request for request in requests if request.state is State.QUEUED]
+            return self._admit_alone(requests, split_size, now_ns)
+        refused: list[tuple[Request, ProxyError]] = []
         counts, size_bytes = _measure(requests)
         if not self._bounds.take(sum(counts), size_bytes):  # not all of them: each is asked for itself
-            refused += self._refuse(requests, now_ns)
+            refused = self._refuse(requests, now_ns)
             requests = [request for request in requests if request.state is State.QUEUED]
             counts, size_bytes = _measure(requests)
-        self.instances += sum(counts)
-        self.size_bytes += size_bytes
-        for request in requests:
-            if request.deadline_ns:
-                self.deadlines.watch(request)
-        members: Iterable[Member] = requests
-        if split_size is not None and max(counts, default=0) > split_size:
-            members = _split_large(requests, split_size)
-        if alone:
-            self.alone.append(members)
-            return refused
+        members = self._members(requests, counts, size_bytes, split_size)
         if self._twins is not None:
             members = list(members)
             self._twins.append(members)
         self.lanes.append(members)
         return refused
 
-    def _refuse_alone(self, requests: Sequence[Request], now_ns: int) -> list[tuple[Request, ProxyError]]:
+    def _admit_alone(
+        self, requests: Sequence[Request], split_size: int | None, now_ns: int
+    ) -> list[tuple[Request, ProxyError]]:  # fmt: skip
         refused: list[tuple[Request, ProxyError]] = []
-        waiting, most = self.alone.instances, self._bounds.max_instances * ALONE_SHARE
         for request in requests:
-            if waiting and waiting + request.count > most:
-                request.state = State.DONE
+            count, size_bytes, bounds = request.count, request.size_bytes, self._bounds
+            if not bounds.alone_may_wait(count, size_bytes):
+                waiting = bounds.alone_instances
                 detail = f"{waiting} instances of requests that cannot be batched are waiting"
                 retry_after_s = self.drain_rate.retry_after_s(waiting, now_ns)
+                request.state = State.DONE
                 refused.append((request, Overloaded(detail, retry_after_s=retry_after_s)))
+            elif not bounds.take(count, size_bytes):
+                request.state = State.DONE
+                refused.append((request, bounds.refusal(count, size_bytes, self.drain_rate, now_ns)))
             else:
-                waiting += request.count
+                bounds.count_alone(count, size_bytes)
+                self.alone.append(self._members([request], [count], size_bytes, split_size))
         return refused
+
+    def _members(
+        self, requests: Sequence[Request], counts: list[int], size_bytes: int, split_size: int | None
+    ) -> Iterable[Member]:  # fmt: skip
+        """What of ``requests``, which are let in, is to be queued."""
+        self.instances += sum(counts)
+        self.size_bytes += size_bytes
+        for request in requests:
+            if request.deadline_ns:
+                self.deadlines.watch(request)
+        if split_size is not None and max(counts, default=0) > split_size:
+            return _split_large(requests, split_size)
+        return requests
 
     def _refuse(self, requests: Sequence[Request], now_ns: int) -> list[tuple[Request, ProxyError]]:
         refused = []
@@ -116,12 +121,15 @@ class Queue:
     def take_alone(self) -> Member:
         """The most urgent of those who go alone; there must be one."""
         member = self.alone.take()
+        self._bounds.count_alone(-member.count, -member.size_bytes)
         self._release(member.count, member.size_bytes)
         return member
 
     def withdraw(self, member: Member, state: State) -> None:
         """``member``, in ``state`` until now, goes without having been taken; its own state must say so already."""
-        if not self.alone.leave(member):
+        if self.alone.leave(member):
+            self._bounds.count_alone(-member.count, -member.size_bytes)
+        else:
             self.lanes.leave(member, late=state is State.LATE)
             if self._twins is not None:
                 self._twins.leave(member)

@@ -1,13 +1,14 @@
 """Whether two answers to one request say the same. **Pure.**
 
-Numbers may differ by a tolerance: a model that adds up in another order, as it does for a batch, gets other last
-digits. Everything else must be equal.
+Numbers with a point may differ by a tolerance: a model that adds up in another order, as it does for a batch, gets
+other last digits. Everything else must be equal, whole numbers (classes, ids) too.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import count
 from math import isclose
 from typing import Any
 
@@ -60,28 +61,38 @@ def _list(inside: Text) -> Any:
     return orjson.loads(b"".join((b"[", inside, b"]")))
 
 
-def difference(one: Any, other: Any, relative: float, place: str = "") -> str | None:
+def difference(one: Any, other: Any, relative: float) -> str | None:
     """Where the first difference is, for a log line: keys and positions, never what stands there. None: nowhere."""
+    keys = _path(one, other, relative)
+    if keys is None:
+        return None
+    return "".join(f"[{key!r}]" for key in reversed(keys))[:_LONGEST_PLACE] or "."
+
+
+def _path(one: Any, other: Any, relative: float) -> list[Any] | None:
+    """The keys that lead to the first difference, the innermost first: nobody notes them where there is none."""
+    if type(one) is list and type(other) is list:  # mostly: in half the time that it takes to get to its case
+        return _first(zip(count(), one, other), relative) if len(one) == len(other) else []
     match one, other:
         case (bool(), _) | (_, bool()) | (None, _) | (_, None):
             same = one is other
+        case (int(), int()):
+            same = one == other
         case (int() | float(), int() | float()):
             same = isclose(one, other, rel_tol=relative, abs_tol=ABSOLUTE) or (one != one and other != other)
         case (dict(), dict()) if one.keys() == other.keys():
-            return _first(((key, one[key], other[key]) for key in one), relative, place)
-        case (list(), list()) if len(one) == len(other):
-            return _first(zip(range(len(one)), one, other, strict=True), relative, place)
+            return _first(((key, one[key], other[key]) for key in one), relative)
+        case (Floats(), Floats()) if len(one.values) == len(other.values):
+            values = zip(range(len(one.values)), one.values, other.values, strict=True)
+            return _first(values, max(relative, one.least_relative))
         case (Floats(), Floats()):
-            relative = max(relative, one.least_relative)
-            if len(one.values) == len(other.values):
-                return _first(zip(range(len(one.values)), one.values, other.values, strict=True), relative, place)
             same = False
         case _:
             same = type(one) is type(other) and one == other
-    return None if same else place[:_LONGEST_PLACE] or "."
+    return None if same else []
 
 
-def _first(pairs: Any, relative: float, place: str) -> str | None:
+def _first(pairs: Any, relative: float) -> list[Any] | None:
     for key, one, other in pairs:
         kind = type(one)
         if kind is type(other):  # and, as nearly always, they are the same: 0.2 µs instead of 2
@@ -89,6 +100,9 @@ def _first(pairs: Any, relative: float, place: str) -> str | None:
                 continue
             if kind in _EXACT and one == other:
                 continue
-        if (found := difference(one, other, relative, f"{place}[{key!r}]")) is not None:
-            return found
+            if not one and not other:
+                continue
+        if (path := _path(one, other, relative)) is not None:
+            path.append(key)
+            return path
     return None

@@ -218,7 +218,7 @@ def what_stands_before_a_body_in_the_same_buffer_changes_nothing(dialect: Dialec
             parsed = codec.parse_request(text, start, sent.json_bytes)
         except BadRequest:
             return None
-        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.own, parsed.timeout_ns
+        return bytes(parsed.items), parsed.instances, parsed.lane_key, parsed.own, parsed.timeout_ns, parsed.priority
 
     assert outcome(head + body, len(head)) == outcome(body, 0)
 

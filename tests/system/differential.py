@@ -150,7 +150,8 @@ class Callers:
     def __init__(self, kinds: Sequence[Kind], rng: random.Random, double: Double) -> None:
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.poisonous: set[int] = set()  #: answered, each by its own refusal
+        self.poisonous: set[int] = set()  #: those with poison whose callers stayed
+        self.refused: set[int] = set()  #: whose call went wrong as often as it may be made
         self._kinds = kinds
         self._random = rng
         self._double = double
@@ -176,6 +177,8 @@ class Callers:
                 await self._leave(connection, head + message.body)
                 connection = None
                 continue
+            if poison:
+                self.poisonous.add(number)
             try:
                 connection.send(head + message.body)
                 async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -198,9 +201,8 @@ class Callers:
         status, expected = answer_of(kind, message)
         if answer.is_exactly(status, expected):
             self.outcomes[f"{kind.name} {status}"] += 1
-            if status == 422:
-                self.poisonous.add(number)
         elif number in self._double.troubled and answer.is_refusal():
+            self.refused.add(number)
             self.outcomes[f"refused with {answer.status}, the backend having failed"] += 1
         else:
             self.wrong.append(

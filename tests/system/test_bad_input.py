@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -320,3 +321,33 @@ def test_a_body_that_is_never_finished_holds_nobody_up(proxy: Proxy, backend: Ba
         for _ in range(5):
             assert ask(proxy.url, request("POST", IRIS, (JSON,), GOOD)).body == b'{"predictions": [7]}'
         assert stalled.read_response().status == 408
+
+
+def nested(depth: int, instances: int = 1) -> bytes:
+    """A request one of whose instances is so deep."""
+    deep = b"[" * depth + b"]" * depth
+    return request("POST", IRIS, (JSON,), b'{"instances": [%b]}' % b", ".join([b"1"] * (instances - 1) + [deep]))
+
+
+@pytest.fixture
+def deep_reading() -> Iterator[None]:
+    """The backend, which is in this process, reads everything that the proxy accepts."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10 * before)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("deep_reading")
+def test_what_is_nested_as_deep_as_a_worker_accepts_is_sent_in_parts_too(proxy: Proxy, backend: Backend) -> None:
+    before = pids(proxy)
+    accepted, refused = 1, 100_000
+    while refused - accepted > 1:
+        middle = (accepted + refused) // 2
+        status = ask(proxy.url, nested(middle)).status
+        assert status in (200, 400)
+        accepted, refused = (middle, refused) if status == 200 else (accepted, middle)
+    for depth in range(accepted - 5, accepted + 1):
+        answer = ask(proxy.url, nested(depth, instances=65))  # one more than max_size
+        assert (answer.status, answer.body.count(b"[")) == (200, depth + 1)
+    assert pids(proxy) == before

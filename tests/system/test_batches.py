@@ -21,7 +21,7 @@ from tests.system.conftest import StartProxy
 from tests.system.endpoint import Endpoint, assert_answer
 from tests.system.raw_http import WITHIN_S, Caller, Response, ask, request
 
-TOKEN = "a token"
+TOKEN = "a tökén"
 BATCHING = {"policy": "static", "max_size": 16, "max_inflight": 1}
 
 
@@ -57,15 +57,25 @@ def scrambled(exchange: Exchange) -> None:
     exchange.reply(200, scripted.predictions(exchange.request, exchange.request.instances[::-1]))
 
 
+def authorization(token: str) -> str:
+    """The header line; its bytes are those of the token in UTF-8, as in the configuration."""
+    return f"Authorization: Bearer {token}".encode().decode("latin-1")
+
+
 def put(endpoint: Endpoint, block: Any, token: str = TOKEN, name: str = "") -> Response:
-    lines = (f"Authorization: Bearer {token}", "Content-Type: application/json")
+    lines = (authorization(token), "Content-Type: application/json")
     body = block if isinstance(block, bytes) else json.dumps(block).encode()
     return ask(endpoint.proxy.admin_url, request("PUT", f"/api/v1/endpoints/{name or endpoint.name}", lines, body))
 
 
 def detail_of(endpoint: Endpoint) -> dict[str, Any]:
-    detail: dict[str, Any] = ask(endpoint.proxy.admin_url, request("GET", f"/api/v1/endpoints/{endpoint.name}")).json()
+    detail: dict[str, Any] = get(endpoint, TOKEN).json()
     return detail
+
+
+def get(endpoint: Endpoint, token: str) -> Response:
+    lines = (authorization(token),)
+    return ask(endpoint.proxy.admin_url, request("GET", f"/api/v1/endpoints/{endpoint.name}", lines))
 
 
 def block_of(endpoint: Endpoint) -> Any:
@@ -141,14 +151,16 @@ def test_other_blocks_are_refused_with_everything_that_is_wrong(checked: Endpoin
     assert put(checked, block | {"batching": block["batching"] | {"max_size": 5}}).status == 501
     assert put(checked, []).status == 422
     assert put(checked, b"{").status == 400
+    assert put(checked, b'"%b"' % (b" " * 2**20)).status == 413
     assert put(checked, block, name="unknown").status == 404
 
 
-def test_only_who_has_the_token_writes(checked: Endpoint) -> None:
+def test_only_who_has_the_token_writes_and_reads_the_block(checked: Endpoint) -> None:
     for token in ("", "another token", "\xe4"):
         refused = put(checked, block_of(checked), token)
         assert (refused.status, refused.header("www-authenticate")) == (401, "Bearer")
-    assert TOKEN not in json.dumps(detail_of(checked))
+        assert get(checked, token).status == 401
+    assert TOKEN not in json.dumps(detail_of(checked), ensure_ascii=False)
 
 
 def test_a_command_waits_for_the_batchers_successor(checked: Endpoint) -> None:

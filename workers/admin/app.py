@@ -14,7 +14,16 @@ from mlproxy.observe import MetricPage
 from mlproxy.observe.prometheus import PageCollector
 from workers.admin.reference import reference_page
 from workers.admin.status import EndpointDetail, EndpointStatus, Status, endpoint_status, status
-from workers.admin.writing import NOT_FOUND, NOT_WRITTEN, Command, check_token, configured, index_of, write_endpoint
+from workers.admin.writing import (
+    NOT_READ,
+    NOT_WRITTEN,
+    Command,
+    check_token,
+    check_write,
+    configured,
+    index_of,
+    write_endpoint,
+)  # fmt: skip
 
 
 def make_app(configuration: Configuration, pages: Mapping[str, MetricPage], command: Command) -> FastAPI:
@@ -45,9 +54,13 @@ def make_app(configuration: Configuration, pages: Mapping[str, MetricPage], comm
         return [endpoint_status(configuration, index, list(pages.values())) for index in range(len(names))]
 
     @app.get(
-        "/api/v1/endpoints/{name}", summary="One endpoint, with its block of the configuration", responses=NOT_FOUND
+        "/api/v1/endpoints/{name}",
+        summary="One endpoint, with its block of the configuration (needs admin.token, if there is one)",
+        responses=NOT_READ,
     )
-    def read_endpoint(name: str) -> EndpointDetail:
+    def read_endpoint(name: str, request: Request) -> EndpointDetail:
+        if configuration.admin.token:  # a block may hold what is secret, as `request.constants`
+            check_token(configuration.admin.token, request)
         index = index_of(configuration, name)
         return EndpointDetail(
             configuration=configured(configuration, index),
@@ -61,9 +74,9 @@ def make_app(configuration: Configuration, pages: Mapping[str, MetricPage], comm
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
     )
     async def put_endpoint(name: str, request: Request) -> EndpointDetail:
-        check_token(configuration.admin.token, request)
+        check_write(configuration.admin.token, request)
         await write_endpoint(configuration, index_of(configuration, name), request, command)
-        return read_endpoint(name)
+        return read_endpoint(name, request)
 
     @app.exception_handler(HTTPException)
     def explain(_: Request, error: HTTPException) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Writes to the admin API: who may, and what they change. **Effects**: commands to the batcher."""
+"""Writes to the admin API, and reads of secrets: who may, and what they do. **Effects**: commands to the batcher."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ Command: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 _Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 #: What the API may answer besides, for its description. (That of 422 stands in place of FastAPI's own.)
-NOT_FOUND: _Responses = {404: {"description": "no such endpoint"}, 422: {"description": "never"}}
+NOT_READ: _Responses = {
+    401: {"description": "a token is configured, and this is not it"},
+    404: {"description": "no such endpoint"},
+    422: {"description": "never"},
+}
 NOT_WRITTEN: _Responses = {
     400: {"description": "not JSON"},
     401: {"description": "not the token"},
     403: {"description": "no token is configured"},
     404: {"description": "no such endpoint"},
+    413: {"description": "more than any block has"},
     422: {"description": "an invalid block; `problems` has all that is wrong with it"},
     501: {"description": "another block than the one that runs"},
     503: {"description": "the batcher does not answer"},
@@ -38,13 +43,18 @@ NOT_WRITTEN: _Responses = {
 _MOST_BYTES = 2**20
 
 
-def check_token(token: str, request: Request) -> None:
+def check_write(token: str, request: Request) -> None:
     """Whether ``request`` may write. `HTTPException` if not."""
     if not token:
         raise HTTPException(403, "admin.token is not set in the configuration, so nothing can be written")
+    check_token(token, request)
+
+
+def check_token(token: str, request: Request) -> None:
+    """Whether ``request`` brings the token. `HTTPException` if not."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Bytes: `compare_digest` takes no text beyond ASCII.
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+    # Bytes, as they came (Starlette reads headers as Latin-1): `compare_digest` takes no text beyond ASCII.
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
         raise HTTPException(401, "this needs `Authorization: Bearer` with admin.token", {"WWW-Authenticate": "Bearer"})
 
 

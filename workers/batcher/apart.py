@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import cast
 
 from mlproxy.engine import Batch, Failure, Part, may_be_one_members
@@ -12,7 +13,7 @@ from workers.batcher.poison import PoisonTable
 
 
 class UnbatchedLanes:
-    """Lanes, by their keys, whose requests each go alone.
+    """Lanes, by digests of their keys (which may be as large as a body), whose requests each go alone.
 
     Callers' words make lanes; beyond `MOST` that must not batch, none does.
     """
@@ -31,17 +32,22 @@ class UnbatchedLanes:
     def add(self, lane_key: bytes) -> None:
         """No batches in this lane from now on."""
         if len(self._keys) < self.MOST:
-            self._keys.add(lane_key)
+            self._keys.add(_digest(lane_key))
 
     def holds(self, lane_key: bytes) -> bool:
         """Whether its requests go alone."""
-        return lane_key in self._keys or len(self._keys) >= self.MOST
+        count = len(self._keys)
+        return count > 0 and (count >= self.MOST or _digest(lane_key) in self._keys)
 
     def clear(self) -> int:
         """Batch in all of them again; how many they were."""
         count = len(self._keys)
         self._keys.clear()
         return count
+
+
+def _digest(lane_key: bytes) -> bytes:
+    return blake2b(lane_key, digest_size=16).digest()
 
 
 class Apart:
@@ -52,6 +58,7 @@ class Apart:
         self.poison = PoisonTable()
         self.unbatched = UnbatchedLanes()
         self._metrics = metrics
+        self._timed_out_last = False
 
     def __repr__(self) -> str:
         return f"<Apart {self.poison!r}, {self.unbatched!r}>"
@@ -70,7 +77,8 @@ class Apart:
         return alone, others
 
     def _goes_alone(self, request: LinkedRequest) -> bool:
-        return self.unbatched.holds(request.lane_key) or self.poison.holds(request.lane_key, request.items)
+        request.suspect = self.poison.holds(request.lane_key, request.items)
+        return request.suspect or self.unbatched.holds(request.lane_key)
 
     def stop_batching(self, lane_key: bytes) -> None:
         """No batches in this lane from now on."""
@@ -83,20 +91,40 @@ class Apart:
         self._metrics.unbatched_lanes(0)
         return self.unbatched.clear()
 
-    def judge(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+    def observe(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
+        """The call of ``batch`` ended."""
+        timed_out = failure is not None and failure.kind == "timeout"
+        if len(batch.members) == 1:
+            if batch.isolating or batch.reason == "alone":
+                self._judge(batch, failure, now_ns)
+        elif timed_out and not self._timed_out_last:
+            self._suspect(batch, now_ns)
+        self._timed_out_last = timed_out
+
+    def _suspect(self, batch: Batch, now_ns: int) -> None:
+        """One of its members may have taken all of the time: next time each goes alone, until it is answered.
+
+        Of timeouts in a row the first only: in those of a backend that hangs, all who come again would be alone.
+        """
+        for member in batch.members:
+            if not isinstance(member, Part):
+                self.poison.add(member.lane_key, cast(LinkedRequest, member).items, now_ns)
+                self.some = True
+
+    def _judge(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
         """The one member of ``batch`` went alone. If because a batch, its own or that of one like it, had failed: was
-        it the cause?"""
+        it the cause? A failure that is not its own says nothing."""
         member = batch.members[0]
+        request = cast(LinkedRequest, member.owner)
+        if not batch.isolating and (isinstance(member, Part) or not request.suspect):
+            return  # others of its request's parts are not like it, or its whole lane goes alone
+        poison = failure is not None and may_be_one_members(failure)
+        if failure is None or poison:
+            self._metrics.isolated("poison" if poison else "cleared")
         if isinstance(member, Part):
-            if batch.isolating:  # others of its request's parts are not like it
-                self._metrics.isolated("cleared" if failure is None else "poison")
             return
-        request = cast(LinkedRequest, member)
-        if not batch.isolating and not self.poison.holds(request.lane_key, request.items):
-            return  # it went alone because its whole lane does
-        self._metrics.isolated("cleared" if failure is None else "poison")
         if failure is None:
             self.poison.discard(request.lane_key, request.items)
-        elif may_be_one_members(failure):
+        elif poison or (failure.kind == "timeout" and request.suspect):
             self.poison.add(request.lane_key, request.items, now_ns)
             self.some = True

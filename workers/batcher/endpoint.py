@@ -224,21 +224,22 @@ class EndpointRuntime:
         self._metrics.rejected(error.slug)
 
     def _dispatch(self, batch: Batch) -> None:
-        items: list[Text] = [
-            self._part_items(member) if isinstance(member, Part) else cast(LinkedRequest, member).items
-            for member in batch.members
-        ]
         places = None
-        if self._coalesces:
-            items, places = coalesce(batch, items)
-            self._metrics.coalesced(batch.instances - batch.sent)
-        try:
+        try:  # whatever is read here has passed a worker, which may have judged otherwise
+            items: list[Text] = [
+                self._part_items(member) if isinstance(member, Part) else cast(LinkedRequest, member).items
+                for member in batch.members
+            ]
+            if self._coalesces:
+                items, places = coalesce(batch, items)
             headers, buffers, version, asked = self._codec.join(batch.lane_key, items)
+            path = self._versioned_path(version).encode() if version else self._path
         except Exception:  # whoever waits for this batch must hear of it
             logger.exception("defect while writing a batch of %s", self.name)
             self._note(Failed(batch, Failure("contract", "the request cannot be sent")))
             return
-        path = self._versioned_path(version).encode() if version else self._path
+        if self._coalesces:
+            self._metrics.coalesced(batch.instances - batch.sent)
         headers += self._budget_line(batch) + _OWN_HEADERS
         self._calls[batch] = self._balancer.send(
             path, headers, buffers, self._timeout_ns, partial(self._backend_done, batch, _Sent(asked, places))
@@ -270,8 +271,7 @@ class EndpointRuntime:
         batch, failure = event.batch, event.failure
         code = "200" if failure is None else str(failure.status or failure.kind)
         self._metrics.backend_done(code, now_ns - batch.dispatched_ns)
-        if len(batch.members) == 1 and (batch.isolating or batch.reason == "alone"):
-            self._apart.judge(batch, failure, now_ns)
+        self._apart.observe(batch, failure, now_ns)
 
     def _gauge(self) -> None:
         engine = self.engine

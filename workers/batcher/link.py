@@ -156,7 +156,7 @@ class WorkerLink:
                 # Positional: this line runs once per request.
                 request = LinkedRequest(
                     request_id, body[:key_bytes], count, len(body), arrived_ns, deadline_ns, State.QUEUED, None,
-                    priority, self, endpoint, body[start:] if start else body,
+                    priority, False, self, endpoint, body[start:] if start else body,
                 )  # fmt: skip
                 if own_bytes:
                     request.own = body[key_bytes:start]

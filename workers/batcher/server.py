@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,11 +31,16 @@ logger = logging.getLogger("mlproxy.batcher")
 HEARTBEAT_S = 0.5
 EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
+#: How deep JSON may be nested is what the interpreter allows, less the calls that lead to its reader. A worker has
+#: accepted what is read again here, from another depth of calls: with twice the limit, whatever that is.
+RECURSION_LIMIT = 2 * sys.getrecursionlimit()
+
 
 async def serve(launch: Launch) -> None:
     """Batch until SIGTERM; by then the workers have gone, so draining takes what is left in the queues."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_crash)
+    sys.setrecursionlimit(RECURSION_LIMIT)
     configuration = launch.configuration
     page = MetricPage(launch.page_fd, PageLayout.of(configuration))
     page.begin(time.monotonic_ns())

@@ -25,7 +25,7 @@ logger = logging.getLogger("mlproxy.batcher")
 MOST_OUTSTANDING = 4
 #: Larger requests are not checked: they would be kept in memory.
 MOST_REQUEST_BYTES = 4 * 2**20
-#: Larger answers are not checked: to compare so much takes up to 15 ms, for which everybody waits.
+#: Larger answers are not checked: to compare so much takes up to 35 ms, for which everybody waits.
 MOST_ANSWER_BYTES = 128 * 2**10
 #: Raised for an answer that is none of its protocol's, whoever made it so; anything else is a defect.
 UNREADABLE = (ValueError, TypeError, BackendContract)
@@ -83,6 +83,10 @@ class Verification:
             where = difference(expected, values, self._relative)
         except RecursionError:  # nested hundreds of times
             self._metrics.verified("failed")
+            return
+        except Exception:  # must not end the batcher
+            self._metrics.verified("failed")
+            logger.exception("defect while comparing answers of %s", self._endpoint)
             return
         self._metrics.verified("same" if where is None else "different")
         if where is not None and not self._apart.unbatched.holds(request.lane_key):

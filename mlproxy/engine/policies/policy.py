@@ -63,6 +63,9 @@ class Policy(Protocol):
     def inflight_limit(self) -> int:
         """Slots: calls that the backend may have at once."""
 
+    def free_from_ns(self, in_flight: int) -> int | None:
+        """From when on a call may leave that `choose` is not asked for; None: not before one of those has ended."""
+
     def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
         """The next batch, or until when to wait; None when only an event can change anything."""
 
@@ -86,7 +89,15 @@ class Policy(Protocol):
 
 
 class Unlearning:
-    """For policies that do not learn: whatever happens is nothing to them."""
+    """For policies that do not learn: whatever happens is nothing to them, and slots are all that calls need."""
+
+    def inflight_limit(self) -> int:
+        """Of the policy."""
+        raise NotImplementedError
+
+    def free_from_ns(self, in_flight: int) -> int | None:
+        """At once, if a slot is free."""
+        return 0 if in_flight < self.inflight_limit() else None
 
     def observe_arrivals(self, instances: int, now_ns: int) -> None:
         """Nothing."""

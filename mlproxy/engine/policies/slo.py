@@ -14,7 +14,7 @@ from mlproxy.engine.lane import Lane
 from mlproxy.engine.lane_table import LaneTable
 from mlproxy.engine.policies.policy import Decision, Flush, WaitUntil
 from mlproxy.engine.request import Batch, Member
-from mlproxy.engine.slo.controller import Controller
+from mlproxy.engine.slo.controller import APART, Controller
 from mlproxy.engine.slo.pods import Pods
 from mlproxy.units import NS_PER_MS
 
@@ -50,6 +50,12 @@ class SloBatching:
 
     def inflight_limit(self) -> int:
         return self.controller.slot_limit
+
+    def free_from_ns(self, in_flight: int) -> int | None:
+        breaker = self.controller.breaker
+        if in_flight >= self.controller.slot_limit:
+            return None
+        return breaker.next_probe_ns if breaker.probing else 0
 
     # --- the decision --------------------------------------------------------------------------------------------
 
@@ -149,7 +155,7 @@ class SloBatching:
         self.controller.arrived(instances, now_ns)
 
     def observe_dispatch(self, batch: Batch, now_ns: int) -> None:
-        self.controller.left(batch, now_ns, held_up=self._held_up)
+        self.controller.left(batch, now_ns, held_up=self._held_up and batch.reason not in APART)
 
     def observe_outcome(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
         self.controller.came_back(batch, failure, now_ns)

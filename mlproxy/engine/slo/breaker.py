@@ -33,11 +33,14 @@ class Breaker:
         """While probing: not before then."""
         return self._failed_ns + PROBE_EVERY_NS
 
-    def observe(self, failure: Failure | None, now_ns: int) -> None:
-        """A call ended."""
+    def observe(self, failure: Failure | None, now_ns: int, *, usual: bool) -> None:
+        """A call ended. Not ``usual``: its members may be the cause of a failure, which then counts as none.
+
+        While probing it is a probe like others, and so the next one has to wait.
+        """
         if failure is None or _has_answered(failure):
             self._failures = 0
-        else:
+        elif usual or failure.kind == "connect" or self.probing:
             self._failures += 1
             self._failed_ns = now_ns
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mlproxy.calls import FlushReason
 from mlproxy.engine.events import Failure
 from mlproxy.engine.lane import NEVER_NS
 from mlproxy.engine.request import Batch, State
@@ -36,6 +37,8 @@ BACKLOG_WITHIN_NS = 2 * NS_PER_S
 #: An objective that could not be met can be when a request alone takes so much of it: somebody is told of each change.
 CERTAINLY_MET = 0.95
 _TOO_LARGE = 413
+#: Why calls leave that the policy has not chosen.
+APART: frozenset[FlushReason] = frozenset({"alone", "verify"})
 
 
 @dataclass(slots=True)
@@ -175,13 +178,16 @@ class Controller:
     def came_back(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
         """The call of ``batch`` ended."""
         sent, time_ns = self._settle(batch, now_ns), now_ns - batch.dispatched_ns
-        self.breaker.observe(failure, now_ns)
+        # Who goes alone, or in half a batch that failed, is suspected itself; and checks are nobody's.
+        usual = batch.first_call and batch.reason not in APART
+        self.breaker.observe(failure, now_ns, usual=usual)
         if failure is None:
             self.tokens.spend(time_ns - sent.expected_ns)
             self.service.size_cap.seen(batch.sent)
             if sent.undelayed:
                 self.service.learn(batch.sent, time_ns, self.feedback.exceed_share, now_ns)
-            self._count(batch, sent, now_ns)
+            if batch.reason != "verify":  # nobody waits
+                self._count(batch, sent, now_ns)
             self._refresh(now_ns)
             return
         self.tokens.spend(-sent.expected_ns)

@@ -10,11 +10,11 @@ import pytest
 
 from mlproxy.backend import BackendCall, BackendReply, Balancer
 from mlproxy.config import Endpoint
-from mlproxy.engine import Engine, QueueBounds, State, StaticBatching
+from mlproxy.engine import Engine, QueueBounds, StaticBatching
 from mlproxy.errors import ProxyError
 from mlproxy.observe import BatcherMetrics, MetricPage, PageLayout
 from mlproxy.protocols import Answer, Text
-from mlproxy.protocols.codec import BatchBody
+from mlproxy.protocols.codec import BatchBody, Cut
 from mlproxy.protocols.kserve_v1 import KServeV1
 from workers.batcher.endpoint import EndpointRuntime
 from workers.batcher.link import LinkedRequest, WorkerLink
@@ -49,10 +49,15 @@ class EchoBackend:
 
 
 class FaultyCodec(KServeV1):
-    """Breaks at a batch, a reply or an answer with 666 in it."""
+    """Breaks at a request to be cut, a batch, a reply or an answer with 666 in it."""
 
     def __init__(self, breaks_at: str) -> None:
         self._breaks_at = breaks_at
+
+    def cut(self, lane_key: bytes, items: Text) -> Cut:
+        if self._breaks_at == "cut" and b"666" in bytes(items):
+            raise ZeroDivisionError
+        return super().cut(lane_key, items)
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
         if self._breaks_at == "batch" and b"666" in items:
@@ -78,7 +83,7 @@ def page() -> Iterator[MetricPage]:
     os.close(page.fd)
 
 
-@pytest.mark.parametrize("breaks_at", ["batch", "reply", "answer"])
+@pytest.mark.parametrize("breaks_at", ["cut", "batch", "reply", "answer"])
 def test_a_defect_is_refused_to_the_one_who_causes_it(
     breaks_at: str, page: MetricPage, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,10 +92,13 @@ def test_a_defect_is_refused_to_the_one_who_causes_it(
     runtime = EndpointRuntime(
         ENDPOINT, engine, FaultyCodec(breaks_at), cast(Balancer, backend), BatcherMetrics(page, 0), lambda _: None
     )
-    runtime.arrive([
-        LinkedRequest(number, b"", 1, 3, 0, 0, State.QUEUED, None, 0, cast(WorkerLink, link), 0, b"%d" % number)
-        for number in (1, 2, 666, 3)
-    ])  # fmt: skip
+    large = b"666, 0, 0, 0, 0" if breaks_at == "cut" else b"666"
+    for number, items in ((1, b"1"), (2, b"2"), (666, large), (3, b"3")):
+        runtime.arrive([
+            LinkedRequest(
+                number, b"", items.count(b",") + 1, len(items), 0, link=cast(WorkerLink, link), items=items
+            )
+        ])  # fmt: skip
     runtime.turn(0, set())
     while not engine.idle:
         for done in backend.done:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from mlproxy.engine import Abort, Arrived, Batch, Cancelled, Drain, Failed, Failure, Reject, Relay, StaticBatching
+import pytest
+
+from mlproxy.engine import (
+    Abort,
+    Arrived,
+    Batch,
+    Cancelled,
+    Drain,
+    Engine,
+    Failed,
+    Failure,
+    QueueBounds,
+    Reject,
+    Relay,
+    StaticBatching,
+)
 from mlproxy.errors import DeadlineExceeded, Draining, Overloaded
-from tests.unit.engine.world import MS, World, answer, dispatched, only_batch
+from tests.unit.engine.world import MS, SLO_NS, World, answer, dispatched, failure, only_batch
 
 
 def alone(world: World, *counts: int, deadline_ms: int = 0) -> Arrived:
@@ -62,6 +77,34 @@ def test_whoever_sends_much_that_goes_alone_gets_every_other_turn_and_half_of_th
         turns.append(running)
     assert [batch.reason == "alone" for batch in turns] == [turn % 2 == 1 for turn in range(20)]
     assert sum(batch.instances for batch in turns if batch.reason != "alone") == 2 + 9 * 4
+
+
+@pytest.mark.parametrize("size_bytes", [1, 100])
+def test_those_of_all_endpoints_share_half_of_the_queue(size_bytes: int) -> None:
+    bounds = QueueBounds(20 if size_bytes == 1 else 1000, 20 * size_bytes)
+    worlds = [World(StaticBatching(4, 0, 1)) for _ in range(2)]
+    running = []
+    for world in worlds:
+        world.engine = Engine(StaticBatching(4, 0, 1), bounds, slo_ns=SLO_NS, retry_attempts=0)
+        running.append(only_batch(world.arrive(0, 1)[1]))
+        world.at(1, Arrived([world.request(size_bytes=size_bytes) for _ in range(11)], alone=True))
+    assert [world.engine.queued_instances for world in worlds] == [10, 0]
+    assert (bounds.alone_instances, bounds.alone_bytes) == (10, 10 * size_bytes)
+    worlds[0].at(2, answer(running[0]), *[Cancelled(member.owner) for member in worlds[0].engine._queue.alone.members])
+    assert (bounds.alone_instances, bounds.alone_bytes, bounds.instances) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("failed", "calls"),
+    [(Failure("connect", ""), 2), (Failure("reset", ""), 1), (failure(503), 1), (Failure("timeout", ""), 1)],
+)
+def test_who_is_suspected_is_sent_again_only_if_nobody_was_there(failed: Failure, calls: int) -> None:
+    world = World(StaticBatching(4, 0, 1), attempts=1)
+    arrival = alone(world, 1)
+    arrival.requests[0].suspect = True
+    batch = only_batch(world.at(0, arrival))
+    again = dispatched([*world.at(1, Failed(batch, failed)), *world.at(1000)])
+    assert 1 + len(again) == calls
 
 
 def test_a_large_one_goes_in_parts_each_of_them_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,6 +24,7 @@ from mlproxy.engine import (
     Request,
     StaticBatching,
 )  # fmt: skip
+from mlproxy.engine.request import Member
 from mlproxy.errors import BackendContract, BackendTimeout, BackendUnavailable, DeadlineExceeded, Overloaded
 from tests.unit.engine.world import MS, World, answer, dispatched, failure, only_batch
 
@@ -92,6 +94,33 @@ def test_one_failed_part_fails_its_request_once_and_frees_the_other_slots() -> N
     assert world.at(2, answer(batches[1])) == []
 
 
+class Members(list[Member]):
+    """Counts how often somebody looks at them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        Members.walks += 1
+        return super().__iter__()
+
+    def __contains__(self, member: object) -> bool:
+        Members.walks += 1
+        return super().__contains__(member)
+
+
+def test_one_failed_part_of_many_looks_at_every_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Members, "walks", 0)
+    world = World(StaticBatching(1, 0, 100))
+    _, commands = world.arrive(0, 100)
+    first, *others = dispatched(commands)
+    for batch in [first, *others]:
+        batch.members = Members(batch.members)
+    aborted = [command.batch for command in world.at(1, Failed(first, failure(404))) if isinstance(command, Abort)]
+    assert len(aborted) == len(others) == 99
+    assert Members.walks <= 3 * 100
+    assert world.engine.idle
+
+
 def test_different_lanes_never_share_a_batch() -> None:
     world = World(StaticBatching(8, 0, 9))
     requests = [world.request(lane=lane) for lane in (b"a", b"b", b"a", b"b")]
@@ -146,7 +175,7 @@ def run_with_poison(size: int, poison: set[int]) -> tuple[list[int], list[Comman
 def test_a_whole_request_whose_call_fails_is_not_looked_for_in_all_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(NoBatching(10))
     requests, commands = world.arrive(0, 1, 1, 1)
-    monkeypatch.setattr(world.engine, "_leave_batch", None)
+    monkeypatch.setattr(world.engine, "_leave_batches", None)
     (rejected,) = world.at(1, Failed(dispatched(commands)[1], Failure("timeout", "too slow")))
     assert isinstance(rejected, Reject)
     assert rejected.request is requests[1]

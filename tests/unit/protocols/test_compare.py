@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -25,11 +25,30 @@ def test_these_are_the_same(one: Any, other: Any) -> None:
     ("one", "other", "where"),
     [(1.0, 1.002, "."), ([1, [2, 3]], [1, [2, 4]], "[1][1]"), ({"a": [1]}, {"a": [2]}, "['a'][0]"), ("1", 1, "."),
      (True, 1, "."), (False, 0, "."), (None, 0, "."), ("a", "b", "."), ([1], [1, 1], "."), ({"a": 1}, {"b": 1}, "."),
+     (10_000, 10_001, "."), ([[10_000]], [[10_001]], "[0][0]"),
      ([{"a": 1}], [{"a": 1, "b": 1}], "[0]"), (1.0, -1.0, "."), ([], {}, ".")],
 )  # fmt: skip
 def test_these_differ(one: Any, other: Any, where: str) -> None:
     assert difference(one, other, 1e-3) == where
     assert difference(other, one, 1e-3) == where
+
+
+def test_places_are_made_of_what_differs_only() -> None:
+    class Key(str):
+        """Says when somebody wants to show it."""
+
+        __slots__ = ()
+        shown: ClassVar[list[Key]] = []
+
+        def __repr__(self) -> str:
+            Key.shown.append(self)
+            return super().__repr__()
+
+    same: dict[Key, list[int]] = {Key(number): [] for number in range(100)}
+    assert difference(same, dict(same), 0) is None
+    assert Key.shown == []
+    assert difference(same, same | {Key(7): [1]}, 0) == "['7']"
+    assert Key.shown == ["7"]
 
 
 def test_a_place_is_not_longer_than_a_log_line() -> None:

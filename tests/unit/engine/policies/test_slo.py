@@ -256,6 +256,42 @@ def test_after_failures_in_a_row_one_call_a_second_asks_until_one_succeeds() -> 
     assert len(dispatched(world.at(1100, answer(probe)))) == 1
 
 
+@pytest.mark.parametrize("kind", ["alone", "spare"])
+def test_who_goes_alone_and_checks_ask_no_more_often_while_probing(kind: str) -> None:
+    world, _ = slo_world(max_size=1)
+    for ms in range(5):
+        _, commands = world.arrive(ms, 1)
+        world.at(ms + 0.5, Failed(only_batch(commands), Failure("timeout", "")))
+    several = Arrived([world.request() for _ in range(3)], alone=kind == "alone", spare=kind == "spare")
+    assert not dispatched(world.at(10, several))
+    assert wakeup_ms(world) == 1004.5
+    probe = only_batch(wake(world))
+    assert not dispatched(world.at(1005, Failed(probe, Failure("timeout", ""))))
+    assert wakeup_ms(world) == 2005
+
+
+@pytest.mark.parametrize("failure", [Failure("reset", ""), Failure("timeout", ""), Failure("status", "", 503)])
+@pytest.mark.parametrize("kind", ["alone", "spare"])
+def test_failures_of_who_goes_alone_and_of_checks_do_not_make_it_probe(kind: str, failure: Failure) -> None:
+    world, policy = slo_world(max_size=1)
+    for ms in range(0, 1000, 100):
+        alone = Arrived([world.request()], alone=kind == "alone", spare=kind == "spare")
+        for batch in dispatched(world.at(ms, alone)):
+            world.at(ms + 0.5, Failed(batch, failure))
+    assert not policy.controller.breaker.probing
+
+
+def test_a_check_is_nobodys_request_and_was_not_held_up_with_a_batch() -> None:
+    world, policy = slo_world(max_size=1)
+    policy._held_up = True  # the batch before it was
+    check = only_batch(world.at(1, Arrived([world.request()], spare=True)))
+    assert check.reason == "verify"
+    assert not policy.controller._sent[check].held_up
+    world.at(2000, answer(check))
+    feedback = policy.controller.feedback
+    assert feedback.model_misses == feedback.capacity_misses == 0
+
+
 # --- time and size ---------------------------------------------------------------------------------------------
 
 
