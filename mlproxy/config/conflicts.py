@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlproxy.config.keys import Path, format_path
+from mlproxy.config.keys import Path, either, format_path
 from mlproxy.config.values import NO_LIMIT
 from mlproxy.pointers import tokens_of
 from mlproxy.units import format_duration, format_size
@@ -200,9 +200,7 @@ def _idle_keys(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
     if not idle or (idle == ["max_size"] and batching.max_size == type(batching).model_fields["max_size"].default):
         return
     section = (*at, "batching")
-    choices = " or ".join(
-        policy for policy in ("slo", "aimd", "static") if all(policy in POLICY_KEYS[key] for key in idle)
-    )
-    instead = f"leave it out or choose policy {choices}" if choices else "leave them out"
+    choices = [policy for policy in ("slo", "aimd", "static") if all(policy in POLICY_KEYS[key] for key in idle)]
+    instead = f"leave it out or choose policy {either(choices)}" if choices else "leave them out"
     text = f"{' and '.join(idle)} would do nothing with policy {batching.policy}; {instead}"
     yield Conflict(section, tuple((*section, key) for key in (*idle, "policy")), text)
