@@ -75,13 +75,14 @@ endpoints:
       urls: [http://iris-0:9000, http://iris-1:9000]
       scaling: {kind: fixed, slots: 2}       # calls that they serve at once, together
     slo: {latency: 200ms, share: 0.99}
-    batching: {policy: static, max_size: 64, max_linger: 5ms}
+    batching: {max_size: 64}                 # policy slo, the default, decides when a batch leaves
   - name: reviews                            # POST /reviews/predict
     protocol: json-list
     backend:
       urls: ["https://${REVIEWS_HOST:-reviews.internal}"]
       timeout: 2s
       tls: {ca_file: /etc/mlproxy/ca.pem}
+    batching: {policy: static, max_size: 32, max_linger: 5ms}
 """
 
 
@@ -160,13 +161,13 @@ def metrics_page() -> str:
 #: What the values of a label mean, where they do not say so themselves.
 LABEL_VALUES = {
     "batches_total": {
-        "full": "`max_size` instances were there",
+        "full": "as many instances were there as a batch may have now",
         "deadline": "the oldest had waited as long as it may: `max_linger`, or less when its caller has less time",
-        "idle": "no call was in flight, so waiting would not have paid",
+        "idle": "no call was in flight, and `max_linger` asks for no wait (policies static and none)",
         "slot": "a slot was free, others were not",
         "drain": "the proxy is shutting down",
         "split": "the batch before had failed, and this is a half of it",
-        "paced": "sooner than it had to: the slots that are needed anyway could take it",
+        "paced": "policy slo, sooner than it had to: slots that are needed anyway had the time",
         "late": "none of its requests could be answered in time any more",
         "alone": "one request that is not batched",
         "verify": "one request, sent once more to compare (`batching.verify`)",

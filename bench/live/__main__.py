@@ -115,9 +115,13 @@ def _arguments() -> argparse.Namespace:
 
 def _options(arguments: argparse.Namespace) -> Options:
     given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _DEFAULTS}
-    policies = (arguments.policy,) if arguments.policy else tuple(dict.fromkeys(arguments.compare.split(",")))
     return Options(
-        **given, policies=policies, changes=tuple(arguments.changes), faults=tuple(arguments.faults), keep_series=False
+        **given,
+        policy=arguments.policy,
+        compare=arguments.compare,
+        changes=tuple(arguments.changes),
+        faults=tuple(arguments.faults),
+        keep_series=False,
     )
 
 

@@ -26,7 +26,9 @@ def simulate(
         str, typer.Option(metavar="PROFILE", help="The model: toxic, iris, fashion, a YAML FILE or "
                           "affine:A_MS,B_MS[,SIGMA]."),
     ],
-    policy: Annotated[str | None, typer.Option(help="A policy of the configuration, or clipper or bentoml.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="slo, aimd, static, none, clipper or bentoml. Default: slo.")
+    ] = None,
     compare: Annotated[str | None, typer.Option(metavar="P,P…", help="Several, on the same arrivals.")] = None,
     slo: Annotated[str, typer.Option(metavar="DURATION", help="Latency objective.")] = "500ms",
     share: Annotated[float, typer.Option(help="Share of the requests that must meet it.")] = 0.99,
@@ -55,28 +57,19 @@ def simulate(
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw a picture: .png, .svg or .pdf.")] = None,
 ) -> None:  # fmt: skip
     """What a policy would cost and miss on Knative, in virtual time."""
-    policies = _policies(policy, compare)
     _check_plot(plot)
     from mlproxy.cli.simulation import Options
 
     _run(
         Options(
             trace=trace, trace_step=trace_step, max_rps=max_rps, profile=profile, slo=slo, share=share,
-            policies=policies, changes=tuple(changes or ()), duration=duration, warmup=warmup, seed=seed,
+            policy=policy, compare=compare, changes=tuple(changes or ()), duration=duration, warmup=warmup, seed=seed,
             target=target, utilization=utilization, container_concurrency=container_concurrency,
             cold_start=cold_start, max_pods=max_pods, min_scale=min_scale, faults=tuple(fault or ()),
             keep_series=plot is not None,
         ),
         as_json=json, several=compare is not None, plot=plot,
     )  # fmt: skip
-
-
-def _policies(policy: str | None, compare: str | None) -> tuple[str, ...]:
-    names = [policy] if policy else []
-    names += [name.strip() for name in (compare or "").split(",") if name.strip()]
-    if not names:
-        refuse(["give --policy, or --compare for several"])
-    return tuple(dict.fromkeys(names))
 
 
 def _check_plot(plot: Path | None) -> None:
@@ -92,7 +85,7 @@ def _check_plot(plot: Path | None) -> None:
     except ValueError:  # it is barred from being imported
         missing = True
     if missing:
-        refuse(["--plot: matplotlib is not installed; run: pip install 'mlproxy[plots]'"])
+        refuse(["--plot: matplotlib is not installed; run pip install -e '.[plots]' in a clone of the project"])
 
 
 def _run(options: Options, *, as_json: bool, several: bool, plot: Path | None) -> None:

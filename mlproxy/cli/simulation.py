@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 import yaml
 
 from mlproxy.config.conflicts import POLICY_KEYS
+from mlproxy.config.keys import either
+from mlproxy.config.schema import Batching
 from mlproxy.errors import ConfigurationError
 from mlproxy.simulate import ClusterSettings, Proxy, Scenario, proxy_for
 from mlproxy.simulate.arrivals import TRACE_FORMS, Poisson, Trace, from_lines, parse_trace
@@ -18,6 +20,12 @@ from mlproxy.simulate.faults import parse_fault
 from mlproxy.simulate.profiles import BUILT_IN, PROFILE_FORMS, Profile, parse_profile, table_from
 from mlproxy.simulate.rivals import RIVALS
 from mlproxy.units import NS_PER_S, format_duration, parse_duration
+
+#: What `--policy` and `--compare` take: the configuration's, and the simulator's own.
+POLICIES: tuple[str, ...] = (*get_args(Batching.model_fields["policy"].annotation), *RIVALS)
+DEFAULT_POLICY: str = Batching.model_fields["policy"].default
+#: Keys that have a flag.
+_FLAGS = {"slo.latency": "--slo", "slo.share": "--share"}
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -40,7 +48,8 @@ class Options:
     profile: str
     slo: str
     share: float
-    policies: tuple[str, ...]
+    policy: str | None
+    compare: str | None
     changes: tuple[str, ...]
     duration: str | None
     warmup: str
@@ -54,10 +63,26 @@ class Options:
     faults: tuple[str, ...]
     keep_series: bool
 
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """What is to run, each once."""
+        if self.policy is None and self.compare is None:
+            return (DEFAULT_POLICY,)
+        return tuple(dict.fromkeys(name for _, name in self.named_policies()))
+
+    def named_policies(self) -> Iterator[tuple[str, str]]:
+        """Each policy that is named, behind the flag that names it."""
+        if self.policy is not None:
+            yield "--policy", self.policy
+        for name in (self.compare or "").split(","):
+            if name.strip():
+                yield "--compare", name.strip()
+
 
 def scenarios_of(options: Options) -> dict[str, Scenario]:
     """A scenario per policy. `ConfigurationError` has a line for every problem."""
     reading = _Reading()
+    reading.problems += _policy_problems(options)
     cluster = _cluster(reading, options)
     traffic = _traffic(reading, options)
     profile: Profile = reading.take("--profile", BUILT_IN["toxic"], _profile, options.profile)
@@ -221,6 +246,14 @@ def _cluster_problems(options: Options) -> Sequence[str]:
     return [problem for right, problem in checks if not right]
 
 
+def _policy_problems(options: Options) -> Iterator[str]:
+    if not options.policies:
+        yield f"--compare: names no policy; give some of {', '.join(POLICIES)}"
+    for flag, name in options.named_policies():
+        if name not in POLICIES:
+            yield f"{flag}: must be {either(POLICIES)}, not {name!r}"
+
+
 def _change(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not (equals and key):
@@ -241,6 +274,19 @@ def _acts_on(policy: str, key: str) -> bool:
 
 
 def _proxy(policy: str, options: Options, cluster: ClusterSettings, changes: list[tuple[str, object]]) -> Proxy:
-    if len(options.policies) > 1:  # what a policy does not look at is meant for those that it is compared with
+    is_known = policy in POLICIES
+    if not is_known:  # to find what else is wrong, and only that
+        policy = DEFAULT_POLICY
+    if len(options.policies) > 1 or not is_known:  # what a policy does not look at is meant for others
         changes = [(key, value) for key, value in changes if _acts_on(policy, key)]
-    return proxy_for(policy, slo=options.slo, share=options.share, cluster=cluster, changes=changes)
+    try:
+        return proxy_for(policy, slo=options.slo, share=options.share, cluster=cluster, changes=changes)
+    except ConfigurationError as error:
+        flags = {key: flag for key, flag in _FLAGS.items() if key not in dict(changes)}
+        raise ConfigurationError([_at_flag(problem, flags) for problem in error.problems]) from None
+
+
+def _at_flag(problem: str, flags: Mapping[str, str]) -> str:
+    """A problem with a key that a flag of its own has set, as one with the flag."""
+    key, colon, text = problem.partition(": ")
+    return f"{flags.get(key, key)}{colon}{text}"

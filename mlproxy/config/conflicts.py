@@ -10,8 +10,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlproxy.config.keys import Path, format_path
+from mlproxy.config.keys import Path, either, format_path
 from mlproxy.config.values import NO_LIMIT
+from mlproxy.pointers import tokens_of
 from mlproxy.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -96,8 +97,17 @@ def _shared(configuration: Configuration, what: str) -> Iterator[Conflict]:
             key = {"name": "name", "predict_path": "route"}[what]
             listed = " and ".join(f"endpoints[{index}]" for index in indexes[:2])
             more = f" (and {len(indexes) - 2} more)" if len(indexes) > 2 else ""
-            paths = tuple(("endpoints", index, key) for index in indexes)
-            yield Conflict((), paths, f"{listed}{more} have the same {key} {value}")
+            paths = tuple(("endpoints", index, _origin(configuration, index, key)) for index in indexes)
+            text = f"{listed}{more} have the same {key} {value}"
+            if key == "route":
+                which = "one of them a route of its" if len(indexes) == 2 else "all but one of them a route of their"
+                text += f"; give {which} own, such as /{configuration.endpoints[indexes[1]].name}{value}"
+            yield Conflict((), paths, text)
+
+
+def _origin(configuration: Configuration, index: int, key: str) -> str:
+    """What of an endpoint says its name or route: without a route of its own it has its protocol's."""
+    return "protocol" if getattr(configuration.endpoints[index], key) is None else key
 
 
 def _same_names(configuration: Configuration, indexes: list[int]) -> bool:
@@ -122,6 +132,10 @@ def _endpoint_conflicts(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
         yield Conflict(tls, ((*tls, "ca_file"), (*tls, "verify")), "ca_file would do nothing with verify: false")
 
 
+#: What protocol custom has no defaults for, within an endpoint.
+CUSTOM_NEEDS: tuple[Path, ...] = (("route",), ("backend", "path"), ("request", "items"), ("response", "items"))
+
+
 def _custom(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
     """What only protocol custom has, and what it cannot do without."""
     request, response, protocol = endpoint.request, endpoint.response, (*at, "protocol")
@@ -132,13 +146,10 @@ def _custom(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
             text = f"{section}.{key} would do nothing with protocol {endpoint.protocol}; it is for protocol custom"
             yield Conflict(at, ((*at, section, key), protocol), text)
         return
-    needed = {
-        ("route",): endpoint.route, ("backend", "path"): endpoint.backend.path, ("request", "items"): request.items,
-        ("response", "items"): response.items,
-    }  # fmt: skip
-    missing = [path for path, value in needed.items() if value is None]
+    values = (endpoint.route, endpoint.backend.path, request.items, response.items)
+    missing = [path for path, value in zip(CUSTOM_NEEDS, values, strict=True) if value is None]
     if missing:
-        text = f"protocol custom has no defaults of its own; give it {', '.join(map('.'.join, missing))}"
+        text = f"protocol custom has no defaults of its own; give it {', '.join(map(format_path, missing))}"
         yield Conflict(at, (protocol, *((*at, *path) for path in missing)), text)
     if response.unwrap and not request.wrap:
         text = "response.unwrap needs request.wrap: an answer with several items has nothing to stand in their place"
@@ -150,8 +161,8 @@ def _custom(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
 
 def _leaves_room(items: str, constants: Container[str]) -> bool:
     """Whether a JSON pointer begins with a member of another name."""
-    first = items.split("/")[1].replace("~1", "/").replace("~0", "~") if items else None
-    return first is not None and first not in constants
+    tokens = tokens_of(items)
+    return bool(tokens) and tokens[0] not in constants
 
 
 #: Keys of `backend.scaling` that act with one kind only.
@@ -170,20 +181,26 @@ def _idle_scaling(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
 #: Keys of `batching` that act with one of the policies at least, and with which.
 POLICY_KEYS = {
     "max_size": ("slo", "aimd", "static"), "max_linger": ("slo", "static"), "bill": ("slo",), "aimd": ("aimd",),
+    "verify": ("slo", "aimd", "static"), "verify_tolerance": ("slo", "aimd", "static"),
+    "coalesce": ("slo", "aimd", "static"),
 }  # fmt: skip
+#: Those of them that ask for nothing when they are off.
+_SWITCHES = ("verify", "coalesce")
 
 
 def _idle_keys(at: Path, endpoint: Endpoint) -> Iterator[Conflict]:
     """Keys of batching that the policy does not look at: somebody believes that they do something."""
     batching = endpoint.batching
-    given = {name.removesuffix("_ns") for name in batching.model_fields_set}
+    off = {key for key in _SWITCHES if not getattr(batching, key)}
+    given = {name.removesuffix("_ns") for name in batching.model_fields_set} - off
+    if "verify_tolerance" in given and "verify" in off and batching.policy in POLICY_KEYS["verify_tolerance"]:
+        paths = tuple((*at, "batching", key) for key in ("verify_tolerance", "verify"))
+        yield Conflict((*at, "batching"), paths, "verify_tolerance would do nothing without verify, which is 0")
     idle = [key for key, policies in POLICY_KEYS.items() if key in given and batching.policy not in policies]
     if not idle or (idle == ["max_size"] and batching.max_size == type(batching).model_fields["max_size"].default):
         return
     section = (*at, "batching")
-    choices = " or ".join(
-        policy for policy in ("slo", "aimd", "static") if all(policy in POLICY_KEYS[key] for key in idle)
-    )
-    instead = f"leave it out or choose policy {choices}" if choices else "leave them out"
+    choices = [policy for policy in ("slo", "aimd", "static") if all(policy in POLICY_KEYS[key] for key in idle)]
+    instead = f"leave it out or choose policy {either(choices)}" if choices else "leave them out"
     text = f"{' and '.join(idle)} would do nothing with policy {batching.policy}; {instead}"
     yield Conflict(section, tuple((*section, key) for key in (*idle, "policy")), text)

@@ -126,7 +126,7 @@ def _spelt(name: str, value: Any) -> str:
 
 
 def _default(name: str, field: FieldInfo) -> str:
-    return "required" if field.is_required() else _spelt(name, field.default)
+    return "required" if field.is_required() else _spelt(name, field.default) or '""'
 
 
 def _example(default: str, field: FieldInfo) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlproxy.config.conflicts import Conflict
+from mlproxy.config.conflicts import CUSTOM_NEEDS, Conflict
 from mlproxy.config.document import Unreadable, expand, read
 from mlproxy.config.keys import Path, format_path
 from mlproxy.config.mend import mended, overlap, placeholder
@@ -91,6 +91,13 @@ def _put_all(document: dict[Any, Any], given: dict[Path, Given], path: FilePath 
     elif path is None:
         problems.append("mlproxy: give -c FILE, or --backend URL for a single endpoint")
         document["endpoints"] = placeholder(("endpoints",))
+    protocol = given.get(ENDPOINT_KEYS["protocol"])
+    if protocol is not None and protocol.value == "custom":
+        needed = ", ".join(map(format_path, CUSTOM_NEEDS))
+        problems.append(
+            f"{protocol.source}: protocol custom needs a configuration file: it has no defaults for {needed}"
+        )
+        del given[protocol.path]
     for one in given.values():
         put(document, one)
 

@@ -177,7 +177,8 @@ class Backend(Section):
     )  # fmt: skip
     path: HttpPath | None = Field(
         None,
-        description="Where batches are posted; null: the protocol's own path, which custom has not.",
+        description="Where batches are posted; null: `/predict` for json-list, for others the protocol's own route, "
+        "whatever `route` says; custom has none.",
         examples=["/predict"],
     )
     timeout_ns: PositiveDurationNs = Field(
@@ -259,7 +260,8 @@ class Batching(Section):
     verify: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, examples=[0.001],
         description="Share of the requests answered from a batch that is sent once more, alone, while a slot is free, "
-        "to compare the answers; where they differ, the lane stops batching. For deterministic models only. 0: none.",
+        "to compare the answers, at most one of each batch; where they differ, the lane stops batching. For "
+        "deterministic models only. 0: none.",
     )  # fmt: skip
     verify_tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
         0.001, description="By how much, relatively, numbers in the two answers may differ; all else must be equal."

@@ -1,8 +1,8 @@
 """The engine of one endpoint: events in, commands out. **Pure.**
 
 Invariant: every request that arrives gets exactly one terminal command (`Complete`, `Reject`, `Relay`), unless it was
-cancelled before; and no more calls are in flight than the policy's limit. The eight rules are those of the design
-document, section 5.
+cancelled before; and no more calls are in flight than the policy's limit. How it hangs together is told
+in docs/ARCHITECTURE.md.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from typing import Any
 import orjson
 
 from mlproxy.errors import BackendContract, BadRequest
+from mlproxy.pointers import tokens_of
 from mlproxy.protocols.codec import Answer, BatchBody, ParsedRequest, Text, no_tensors
 from mlproxy.protocols.compare import decoded
-from mlproxy.protocols.frame import frame, unframe
+from mlproxy.protocols.frame import pack, unpack
 from mlproxy.protocols.items import Elements, SplitReply, cut_items, join_items, list_items, own_items
-from mlproxy.protocols.json_pointer import locate, step, tokens_of, whole
+from mlproxy.protocols.json_pointer import locate, step, whole
 from mlproxy.protocols.json_slice import (
     JsonError,
     Span,
@@ -55,7 +56,7 @@ class Custom:
             before, (first, last), behind = self._cut_out(body, strict)
             value = body[first:last]
             if self._wrap:
-                return ParsedRequest(value, 1, frame(0, (before, behind)))
+                return ParsedRequest(value, 1, pack((before, behind)))
             if not value.startswith(b"["):
                 raise BadRequest(f"{self._place} must be an array of instances")
             count = count_elements(strict[first:last])
@@ -63,7 +64,7 @@ class Custom:
             raise BadRequest(f"the body is not valid JSON: {error}") from None
         if not count:
             raise BadRequest(f"{self._place} is empty; send at least one instance")
-        return ParsedRequest(value[1:-1], count, frame(0, (before, behind)))
+        return ParsedRequest(value[1:-1], count, pack((before, behind)))
 
     @property
     def _place(self) -> str:
@@ -90,7 +91,7 @@ class Custom:
         return b"".join(before), Span(start, end), b"".join(reversed(behind))
 
     def join(self, lane_key: bytes, items: Sequence[Text]) -> BatchBody:
-        _, (before, behind) = unframe(lane_key, 2)
+        before, behind = unpack(lane_key, 2)
         return join_items(b"".join((before, b"[")), items, b"".join((b"]", behind)))
 
     def cut(self, lane_key: bytes, items: Text) -> Elements:

@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901): the place of one value in a text. **Pure.**
+"""Where a JSON pointer leads (`mlproxy.pointers`): the place of one value in a text. **Pure.**
 
 Each token is a pass over the value that the ones before it lead to; how many there may be, the configuration bounds.
 """
@@ -18,11 +18,6 @@ from mlproxy.protocols.json_slice import (
 )
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
-
-
-def tokens_of(pointer: str) -> tuple[str, ...]:
-    """``/a~1b/0`` → ``a/b``, ``0``; none for the whole text."""
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
 
 
 def step(text: bytes, token: str) -> Span | None:

@@ -127,7 +127,9 @@ def _parse_members(body: bytes) -> ParsedRequest:
     strict = tolerated(body)
     members = split_members(strict)
     rows = members.pop("instances", None)
-    columns = members.pop("inputs", None) if rows is None else None
+    columns = members.pop("inputs", None)
+    if rows is not None and columns is not None:
+        raise BadRequest("`instances` and `inputs` exclude each other")
     rest = b"".join(
         b"%b: %b, " % (orjson.dumps(name), body[other.start : other.end]) for name, other in sorted(members.items())
     )

@@ -198,7 +198,7 @@ def _take_own_parameters(members: dict[str, bytes]) -> tuple[int, int]:
     if "sequence_id" in parameters:
         raise BadRequest("sequence_id: requests of a sequence cannot be batched with others")
     timeout_us = _take_number(parameters, "timeout", "a number of microseconds")
-    priority = _take_number(parameters, "priority", "a whole number: 1 is the most urgent, 0 as usual")
+    priority = _take_number(parameters, "priority", "a whole number from 0: 1 is the most urgent, 0 as usual")
     if parameters:
         members["parameters"] = b"{%b}" % join_members(parameters)
     return min(timeout_us, _LONGEST_TIMEOUT_US) * NS_PER_US, min(priority, LEAST_PRIORITY)

@@ -80,7 +80,7 @@ def _read_priority(cycle: PredictCycle, found: dict[bytes, bytes]) -> None:
         return
     if _PRIORITY.fullmatch(value) is None:
         text = value.decode("latin-1")
-        raise BadRequest(f"x-mlproxy-priority: {text!r} is not a whole number: 1 is the most urgent, 0 as usual")
+        raise BadRequest(f"x-mlproxy-priority: {text!r} is not a whole number from 0: 1 is the most urgent, 0 as usual")
     cycle.priority = min(int(value), LEAST_PRIORITY)
     cycle.priority_stated = True
 
@@ -130,13 +130,22 @@ def accepts_problem_json(accept: bytes) -> bool:
     return b"application/problem+json" in accept.lower()
 
 
+class Said(NamedTuple):
+    """What a head says of each `PredictCycle` that has it."""
+
+    json_bytes: int
+    priority: int
+    priority_stated: bool
+    lane_headers: bytes
+
+
 class KnownHead(NamedTuple):
     """The head of a connection's last request, to recognise the next one by: see `known_head`."""
 
     head: bytes
     request_bytes: int
     route: Route
-    said: tuple[int, int, bool, bytes]  #: json_bytes to lane_headers of each `PredictCycle` with this head
+    said: Said
 
     def begins(self, data: bytes) -> bool:
         """Whether ``data`` is exactly one whole request with this head."""
@@ -155,7 +164,7 @@ def known_head(cycle: PredictCycle, data: bytes) -> KnownHead | None:
     if not cycle.plain_head or not cycle.keep_alive or end < 0 or end + 4 != size_bytes:
         return None
     priority = cycle.priority if cycle.priority_stated else 0  # else it is what the body says
-    said = cycle.json_bytes, priority, cycle.priority_stated, cycle.lane_headers
+    said = Said(cycle.json_bytes, priority, cycle.priority_stated, cycle.lane_headers)
     return KnownHead(data[:size_bytes], len(data), cycle.route, said)
 
 

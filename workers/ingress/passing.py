@@ -18,18 +18,11 @@ import httpx
 
 from mlproxy.backend import tls_context
 from mlproxy.config import HEALTH_PATHS
-from mlproxy.errors import (
-    BackendTimeout,
-    BackendUnavailable,
-    BadRequest,
-    Draining,
-    EndpointNotFound,
-    MethodNotAllowed,
-    ProxyError,
-)  # fmt: skip
-from mlproxy.units import NS_PER_S, format_duration
+from mlproxy.errors import BadRequest, Draining, EndpointNotFound, MethodNotAllowed, ProxyError
+from mlproxy.units import NS_PER_S
 from workers.ingress import head, hop
 from workers.ingress.door import OUT_OF_TIME
+from workers.ingress.pass_failure import error_of
 from workers.ingress.response import error_body, error_headers
 
 if TYPE_CHECKING:
@@ -147,17 +140,20 @@ class PassThrough:
         return route
 
     async def _forward(self, route: Route, exchange: Exchange) -> None:
+        backend = route.endpoint.backend
+        self._turns += 1
+        url = backend.urls[self._turns % len(backend.urls)]
         try:
-            if await self._relay(route, exchange):
+            if await self._relay(route, url, exchange):
                 await exchange.finish()
         except httpx.HTTPError as error:
-            _give_up(error_of(error, route.endpoint.backend), exchange)
+            _give_up(error_of(error, url, backend), exchange)
         except asyncio.CancelledError:  # Uvicorn cancels what is not done when the time to drain is over
             if not self._door.draining:
                 raise
             _give_up(Draining(OUT_OF_TIME, retry_after_s=1), exchange)
 
-    async def _relay(self, route: Route, exchange: Exchange) -> bool:
+    async def _relay(self, route: Route, url: str, exchange: Exchange) -> bool:
         """The backend's reply, as it comes. False when the caller left; the call is broken off at once then.
 
         Uvicorn says nothing when it sends to a caller that has left, so a stream without an end would go on for ever.
@@ -165,7 +161,7 @@ class PassThrough:
         with anyio.CancelScope() as call:
             watch = asyncio.create_task(_cancel_when_left(exchange, call))
             try:
-                reply = await self._transport(route).handle_async_request(self._request(route, exchange))
+                reply = await self._transport(route).handle_async_request(_request(route, url, exchange))
                 try:
                     exchange.body_taken.set()
                     await exchange.start(reply.status_code, hop.passed_back(reply.headers.raw, exchange.request_id))
@@ -178,24 +174,6 @@ class PassThrough:
                 watch.cancel()
         return not call.cancelled_caught
 
-    def _request(self, route: Route, exchange: Exchange) -> httpx.Request:
-        backend, scope = route.endpoint.backend, exchange.scope
-        self._turns += 1
-        base = httpx.URL(backend.urls[self._turns % len(backend.urls)])
-        target = base.raw_path.rstrip(b"/") + scope["raw_path"]
-        if scope["query_string"]:
-            target += b"?" + scope["query_string"]
-        caller = scope["client"][0] if scope["client"] else None
-        headers = hop.forwarded(scope["headers"], caller, base.netloc, exchange.request_id)
-        seconds = backend.timeout_ns / NS_PER_S
-        timeout = {
-            "connect": backend.connect_timeout_ns / NS_PER_S, "read": seconds, "write": seconds, "pool": seconds,
-        }  # fmt: skip
-        return httpx.Request(
-            scope["method"], base.copy_with(raw_path=target), headers=headers,
-            content=None if exchange.body_taken.is_set() else exchange.body(), extensions={"timeout": timeout},
-        )  # fmt: skip
-
     def _transport(self, route: Route) -> httpx.AsyncHTTPTransport:
         transport = self._clients.get(route.index)
         if transport is None:
@@ -203,19 +181,22 @@ class PassThrough:
         return transport
 
 
-def error_of(error: httpx.HTTPError, backend: Backend) -> ProxyError:
-    """What httpx's ``error`` is for a caller: the same status, and nearly the same words, as for a prediction."""
-    match error:
-        case httpx.ConnectTimeout():
-            return BackendUnavailable(
-                f"cannot connect to the backend within {format_duration(backend.connect_timeout_ns)}"
-            )
-        case httpx.TimeoutException():
-            return BackendTimeout(f"the backend did not answer within {format_duration(backend.timeout_ns)}")
-        case httpx.ConnectError():
-            return BackendUnavailable(f"cannot connect to the backend: {error}")
-        case _:
-            return BackendUnavailable(f"the backend call failed: {str(error) or type(error).__name__}")
+def _request(route: Route, url: str, exchange: Exchange) -> httpx.Request:
+    backend, scope = route.endpoint.backend, exchange.scope
+    base = httpx.URL(url)
+    target = base.raw_path.rstrip(b"/") + scope["raw_path"]
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    caller = scope["client"][0] if scope["client"] else None
+    headers = hop.forwarded(scope["headers"], caller, base.netloc, exchange.request_id)
+    seconds = backend.timeout_ns / NS_PER_S
+    timeout = {
+        "connect": backend.connect_timeout_ns / NS_PER_S, "read": seconds, "write": seconds, "pool": seconds,
+    }  # fmt: skip
+    return httpx.Request(
+        scope["method"], base.copy_with(raw_path=target), headers=headers,
+        content=None if exchange.body_taken.is_set() else exchange.body(), extensions={"timeout": timeout},
+    )  # fmt: skip
 
 
 def _make_transport(backend: Backend) -> httpx.AsyncHTTPTransport:

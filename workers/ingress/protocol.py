@@ -104,7 +104,11 @@ class IngressProtocol(IngressConnection):
 
     def _receive_known(self, known: head.KnownHead, data: bytes) -> None:
         """A whole request whose head was parsed before: the parser, which is between two messages, need not see it."""
-        self.cycle = self._serving = cycle = PredictCycle(self, known.route, True, time.monotonic_ns(), *known.said)
+        said = known.said
+        self.cycle = self._serving = cycle = PredictCycle(
+            self, known.route, True, time.monotonic_ns(), json_bytes=said.json_bytes, priority=said.priority,
+            priority_stated=said.priority_stated, lane_headers=said.lane_headers,
+        )  # fmt: skip
         cycle.request_id = self._door.new_request_id()
         cycle.body_complete = True
         self._admit(cycle, data, len(known.head))

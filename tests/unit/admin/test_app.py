@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -17,13 +19,27 @@ from workers.admin.app import make_app
 from workers.admin.reference import reference_page
 
 
-@pytest.fixture
-def app() -> Iterator[FastAPI]:
-    configuration = Configuration.model_validate({"endpoints": [{"name": "iris", "backend": {"urls": ["http://a"]}}]})
+@contextmanager
+def app_of(document: dict[str, Any]) -> Iterator[FastAPI]:
+    configuration = Configuration.model_validate(document)
     page = MetricPage.create(PageLayout.of(configuration), "supervisor")
     yield make_app(configuration, {"supervisor": page}, lambda message: {})
     page.words.release()
     os.close(page.fd)
+
+
+@pytest.fixture
+def app() -> Iterator[FastAPI]:
+    with app_of({"endpoints": [{"name": "iris", "backend": {"urls": ["http://a"]}}]}) as made:
+        yield made
+
+
+@pytest.fixture
+def app_of_two() -> Iterator[FastAPI]:
+    block: dict[str, Any] = {"protocol": "openai-embeddings", "backend": {"urls": ["http://a"]}}
+    endpoints = [{"name": "a", **block}, {"name": "b", "route": "/b", **block}]
+    with app_of({"admin": {"token": "secret"}, "endpoints": endpoints}) as made:
+        yield made
 
 
 def get(app: FastAPI, path: str) -> httpx.Response:
@@ -88,3 +104,16 @@ def test_without_a_token_in_the_configuration_nothing_is_written(app: FastAPI) -
     refused = asyncio.run(write())
     assert refused.status_code == 403
     assert "admin.token is not set" in refused.json()["error"]
+
+
+def test_a_block_that_takes_the_route_of_another_endpoint_is_422(app_of_two: FastAPI) -> None:
+    block = get(app_of_two, "/api/v1/endpoints/b").json()["configuration"]
+    del block["route"]
+
+    async def write() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app_of_two), base_url="http://admin") as client:
+            return await client.put("/api/v1/endpoints/b", json=block, headers={"Authorization": "Bearer secret"})
+
+    refused = asyncio.run(write())
+    assert refused.status_code == 422
+    assert "have the same route /v1/embeddings; give one of them" in refused.text

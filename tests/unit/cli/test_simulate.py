@@ -41,6 +41,12 @@ def test_json_has_exactly_the_documented_keys() -> None:
     assert report["cost_usd"] == pytest.approx(report["mean_provisioned_pods"] * 50 * 0.00002)
 
 
+def test_without_a_policy_it_is_slo() -> None:
+    assert (
+        run("--json", policy=None).stdout == run("--json", policy="slo").stdout != run("--json", policy="none").stdout
+    )
+
+
 def test_a_comparison_is_a_report_per_policy_on_the_same_arrivals() -> None:
     result = run("--json", "--set", "batching.max_linger=50ms", policy=None, compare="none,static,clipper,bentoml")
     assert result.exit_code == 0, result.output
@@ -98,11 +104,11 @@ def test_every_bad_argument_is_named_at_once() -> None:
         run(
             "--set", "batching.max_sze=5", "--set", "oops", "--fault", "errrs:3", "--min-scale", "-1",
             trace="poison:5", profile="toxi", slo="500", warmup="3", cold_start="5s-2s", max_pods="0",
-            utilization="70",
+            utilization="70", policy="fast",
         )
     )  # fmt: skip
     assert {line.partition(": ")[0] for line in found} == {
-        "--set", "--fault", "--min-scale", "--trace", "--profile", "slo.latency", "--warmup", "--cold-start",
+        "--set", "--fault", "--min-scale", "--trace", "--profile", "--slo", "--policy", "--warmup", "--cold-start",
         "--max-pods", "--utilization", "batching.max_sze",
     }  # fmt: skip
     assert "batching.max_sze: unknown key; did you mean max_size?" in found
@@ -111,8 +117,12 @@ def test_every_bad_argument_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [
-        ({"policy": None}, "give --policy, or --compare"),
-        ({"policy": "fast"}, "must be slo, aimd, static or none"),
+        ({"policy": "fast"}, "--policy: must be slo, aimd, static, none, clipper or bentoml, not 'fast'"),
+        ({"policy": None, "compare": "none, fast"}, "--compare: must be slo, aimd, static, none, clipper or bentoml"),
+        ({"policy": None, "compare": ","}, "--compare: names no policy; give some of slo, aimd, static"),
+        ({"slo": "0s"}, "--slo: must be a duration above 0s"),
+        ({"share": "1"}, "--share: must be a number above 0 and below 1"),
+        ({"set": "slo.latency=5"}, "slo.latency: a duration needs a unit"),
         ({"warmup": "60s"}, "leaves nothing of a run of 1m"),
         ({"trace": "poisson:100000000"}, "more than 100,000,000 requests"),
         ({"trace": "poisson:ten"}, "write poisson:RATE"),
@@ -170,4 +180,4 @@ def test_a_picture_needs_matplotlib_and_the_command_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     (line,) = problems(run(plot=str(tmp_path / "out.png")))
-    assert "pip install 'mlproxy[plots]'" in line
+    assert "pip install -e '.[plots]' in a clone" in line

@@ -21,7 +21,14 @@ def advised(*endpoints: dict[str, Any], **sections: Any) -> list[str]:
     return [str(one) for one in advice(configuration(*endpoints, **sections))]
 
 
-@pytest.mark.parametrize("batching", [{"max_size": 8}, {"max_linger": "1ms"}, {"max_size": 8, "max_linger": "1ms"}])
+@pytest.mark.parametrize(
+    "batching",
+    [
+        {"max_size": 8}, {"max_linger": "1ms"}, {"max_size": 8, "max_linger": "1ms"}, {"verify": 0.1},
+        {"coalesce": True},
+        {"verify": 0.1, "verify_tolerance": 0.1}, {"verify_tolerance": 0.1},
+    ],
+)  # fmt: skip
 def test_a_batch_key_without_batching_would_be_a_silent_no_op_and_is_refused(batching: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="would do nothing with policy none"):
         configuration({"batching": {"policy": "none", **batching}})
@@ -128,7 +135,19 @@ def test_what_custom_is_told_must_be_able_to_act(keys: dict[str, Any], what: str
 
 def test_a_second_endpoint_of_embeddings_needs_a_route_of_its_own() -> None:
     first, second = ({"name": name, "protocol": "openai-embeddings"} for name in ("bge", "minilm"))
-    with pytest.raises(ValidationError, match="have the same route /v1/embeddings"):
+    what = r"have the same route /v1/embeddings; give one of them a route of its own, such as /minilm/v1/embeddings \["
+    with pytest.raises(ValidationError, match=what):
         configuration(first, second)
     both = configuration(first, {**second, "route": "/minilm/v1/embeddings"}).endpoints
     assert [one.prefix for one in both] == ["/v1/embeddings", "/minilm/v1/embeddings"]
+
+
+def test_a_tolerance_without_checks_would_do_nothing() -> None:
+    for batching in ({"verify_tolerance": 0.1}, {"verify_tolerance": 0.1, "verify": 0}):
+        with pytest.raises(ValidationError, match="verify_tolerance would do nothing without verify, which is 0"):
+            configuration({"batching": batching})
+    configuration({"batching": {"verify_tolerance": 0.1, "verify": 0.01}})
+
+
+def test_what_is_off_goes_with_every_policy() -> None:
+    configuration({"batching": {"policy": "none", "verify": 0, "coalesce": False}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -400,3 +401,43 @@ endpoints:
         "endpoints[0].response.items: 'y' is not a JSON pointer (RFC 6901) such as /data/rows or /results/0/scores",
         "endpoints[0]: request.constants are members beside request.items, which must be a member of another name",
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("", ""), ("", "route: /v1/embeddings, "), ("route: /v1/embeddings, ", ""), ("route: null, ", "")],
+)
+def test_a_route_that_comes_from_the_protocol_is_told_beside_all_else(
+    loading: Loading, first: str, second: str
+) -> None:
+    text = f"""
+server: {{port: 70000}}
+endpoints:
+  - {{name: e1, protocol: openai-embeddings, {first}backend: {{urls: [http://a]}}}}
+  - {{name: e2, protocol: openai-embeddings, {second}backend: {{urls: [http://b]}}, slo: {{latency: 5}}}}
+"""
+    *others, last = loading.problems(text)
+    assert [other.split(":")[0] for other in others] == ["server.port", "endpoints[1].slo.latency"]
+    assert last == (
+        "endpoints[0] and endpoints[1] have the same route /v1/embeddings; "
+        "give one of them a route of its own, such as /e2/v1/embeddings"
+    )
+
+
+def test_of_three_endpoints_with_one_route_two_need_their_own(loading: Loading) -> None:
+    blocks = [f"{{name: e{number}, protocol: openai-embeddings, backend: {{urls: [http://a]}}}}" for number in range(3)]
+    (problem,) = loading.problems(f"endpoints: [{', '.join(blocks)}]\n")
+    assert problem == (
+        "endpoints[0] and endpoints[1] (and 1 more) have the same route /v1/embeddings; "
+        "give all but one of them a route of their own, such as /e1/v1/embeddings"
+    )
+
+
+def test_protocol_custom_cannot_do_without_a_file() -> None:
+    needs = "needs a configuration file: it has no defaults for route, backend.path, request.items, response.items"
+    from_variable: tuple[dict[str, str], dict[str, Any]] = ({"MLPROXY_PROTOCOL": "custom"}, {})
+    from_flag: tuple[dict[str, str], dict[str, Any]] = ({}, {"protocol": "custom"})
+    for (environment, flags), source in ((from_variable, "MLPROXY_PROTOCOL"), (from_flag, "--protocol")):
+        with pytest.raises(ConfigurationError) as caught:
+            load_configuration(None, environment, {"backend": ["http://a"], **flags})
+        assert caught.value.problems == [f"{source}: protocol custom {needs}"]

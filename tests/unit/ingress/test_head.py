@@ -142,7 +142,7 @@ def test_a_priority_fits_into_a_byte_and_that_there_is_none_is_stated_too(value:
 
 @pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"1.0", b"high", b"1, 2", b"\xb2", b"9" * 21])
 def test_a_priority_that_is_no_number_is_refused_with_what_would_do(value: bytes) -> None:
-    with pytest.raises(BadRequest, match=r"x-mlproxy-priority: .* 1 is the most urgent"):
+    with pytest.raises(BadRequest, match=r"x-mlproxy-priority: .* is not a whole number from 0: 1 is the most urgent"):
         read((b"x-mlproxy-priority", value))
 
 
@@ -280,7 +280,7 @@ def said_again(cycle: PredictCycle) -> PredictCycle:
     cycle.received_bytes = 3
     known_one = head.known_head(cycle, b"POST / HTTP/1.1\r\n\r\n{}\x00")
     assert known_one is not None
-    return PredictCycle(cycle.protocol, cycle.route, True, ARRIVED_NS, *known_one.said)
+    return PredictCycle(cycle.protocol, cycle.route, True, ARRIVED_NS, **known_one.said._asdict())
 
 
 def test_a_recognised_head_still_says_whose_the_request_is_and_how_urgent() -> None:

@@ -35,7 +35,7 @@ def test_rows_columns_other_names_and_other_members_do_not_share_a_lane() -> Non
     bodies = [
         b'{"instances":[1]}', b'{"inputs":[1]}', b'{"inputs":{"":[1]}}', b'{"inputs":{"a":[1]}}',
         b'{"inputs":{"a":[1],"b":[1]}}', b'{"inputs":{"a":[1]},"signature_name":"s"}',
-        b'{"inputs":{"a":[1]},"signature_name":"t"}', b'{"instances":[1],"inputs":{"a":[1]}}',
+        b'{"inputs":{"a":[1]},"signature_name":"t"}',
     ]  # fmt: skip
     assert len({CODEC.parse_request(body).lane_key for body in bodies}) == len(bodies)
 
@@ -63,6 +63,8 @@ def test_a_request_is_cut_into_parts_column_by_column() -> None:
     ("body", "detail"),
     [
         (b'{"inputs":1}', "must be an array, or an object"),
+        (b'{"instances":[1],"inputs":{"a":[1]}}', "`instances` and `inputs` exclude each other"),
+        (b'{"inputs":[1],"k":1,"instances":[1]}', "`instances` and `inputs` exclude each other"),
         (b'{"inputs":null}', "must be an array, or an object"),
         (b'{"inputs":{}}', "`inputs` is empty"),
         (b'{"inputs":[]}', "`inputs` is empty"),

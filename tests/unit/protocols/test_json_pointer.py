@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlproxy.protocols.json_pointer import locate, tokens_of
+from mlproxy.pointers import tokens_of
+from mlproxy.protocols.json_pointer import locate
 from mlproxy.protocols.json_slice import JsonError
 
 #: The examples of RFC 6901, section 5.

@@ -212,7 +212,7 @@ def test_a_version_travels_with_the_batch() -> None:
         (body(binary(16)), "0 bytes follow, not the 16"),
         (body(parameters={"timeout": "1"}), "timeout must be"),
         (body(parameters={"timeout": -1}), "timeout must be"),
-        (body(parameters={"priority": -1}), "priority must be"),
+        (body(parameters={"priority": -1}), "priority must be a whole number from 0: 1 is"),
         (body(parameters={"priority": 1.5}), "priority must be"),
         (body(parameters={"priority": "high"}), "1 is the most urgent"),
         (body(parameters={"priority": True}), "priority must be"),
