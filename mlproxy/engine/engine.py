@@ -316,13 +316,13 @@ class Engine:
 
     def _has_slot(self, now_ns: int) -> bool:
         """Whether a call may leave that the policy has not chosen; if not, somebody looks again when it may."""
-        from_ns = self._policy.free_from_ns(len(self._in_flight))
+        from_ns = self._policy.free_from_ns(len(self._in_flight), now_ns)
         if from_ns is None:
             return False
-        if from_ns > now_ns and not self._draining:
-            self._wake_at(from_ns)
-            return False
-        return True
+        if from_ns <= now_ns or (self._draining and len(self._in_flight) < self._policy.inflight_limit()):
+            return True
+        self._wake_at(from_ns)
+        return False
 
     def _next_spare(self, now_ns: int) -> Batch | None:
         if not self._has_slot(now_ns):

@@ -63,8 +63,8 @@ class Policy(Protocol):
     def inflight_limit(self) -> int:
         """Slots: calls that the backend may have at once."""
 
-    def free_from_ns(self, in_flight: int) -> int | None:
-        """From when on a call may leave that `choose` is not asked for; None: not before one of those has ended."""
+    def free_from_ns(self, in_flight: int, now_ns: int) -> int | None:
+        """When a call that `choose` is not asked for may leave, or may be asked for again; None: when another ended."""
 
     def choose(self, lanes: LaneTable, in_flight: int, now_ns: int) -> Decision:
         """The next batch, or until when to wait; None when only an event can change anything."""
@@ -95,7 +95,7 @@ class Unlearning:
         """Of the policy."""
         raise NotImplementedError
 
-    def free_from_ns(self, in_flight: int) -> int | None:
+    def free_from_ns(self, in_flight: int, now_ns: int) -> int | None:
         """At once, if a slot is free."""
         return 0 if in_flight < self.inflight_limit() else None
 

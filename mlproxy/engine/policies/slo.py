@@ -51,11 +51,12 @@ class SloBatching:
     def inflight_limit(self) -> int:
         return self.controller.slot_limit
 
-    def free_from_ns(self, in_flight: int) -> int | None:
-        breaker = self.controller.breaker
-        if in_flight >= self.controller.slot_limit:
-            return None
-        return breaker.next_probe_ns if breaker.probing else 0
+    def free_from_ns(self, in_flight: int, now_ns: int) -> int | None:
+        controller = self.controller
+        controller.advance(now_ns)
+        if in_flight >= controller.slot_limit:  # a pod may come
+            return controller.demand.next_tick_ns if controller.pods.elastic else None
+        return controller.breaker.next_probe_ns if controller.breaker.probing else 0
 
     # --- the decision --------------------------------------------------------------------------------------------
 

@@ -107,12 +107,12 @@ def test_without_a_token_in_the_configuration_nothing_is_written(app: FastAPI) -
 
 
 def test_a_block_that_takes_the_route_of_another_endpoint_is_422(app_of_two: FastAPI) -> None:
-    block = get(app_of_two, "/api/v1/endpoints/b").json()["configuration"]
-    del block["route"]
-
     async def write() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app_of_two), base_url="http://admin") as client:
-            return await client.put("/api/v1/endpoints/b", json=block, headers={"Authorization": "Bearer secret"})
+        transport, headers = httpx.ASGITransport(app_of_two), {"Authorization": "Bearer secret"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://admin", headers=headers) as client:
+            block = (await client.get("/api/v1/endpoints/b")).json()["configuration"]
+            del block["route"]
+            return await client.put("/api/v1/endpoints/b", json=block)
 
     refused = asyncio.run(write())
     assert refused.status_code == 422

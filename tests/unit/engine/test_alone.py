@@ -18,6 +18,9 @@ from mlproxy.engine import (
     Relay,
     StaticBatching,
 )
+from mlproxy.engine.autoscaler import AutoscalerSpec
+from mlproxy.engine.policies import SloBatching
+from mlproxy.engine.slo.pods import ShadowPods
 from mlproxy.errors import DeadlineExceeded, Draining, Overloaded
 from tests.unit.engine.world import MS, SLO_NS, World, answer, dispatched, failure, only_batch
 
@@ -158,3 +161,17 @@ def test_draining_waits_for_nothing_that_is_spare() -> None:
     assert world.engine.idle
     (late,) = world.at(3, spare(world))
     assert isinstance(late, Reject)
+
+
+def test_who_waits_for_a_slot_is_looked_at_again_as_pods_may_come() -> None:
+    world = World(SloBatching(SLO_NS, 0.01, 8, ShadowPods(AutoscalerSpec(), 1)))
+    requests = [world.request() for _ in range(9)]
+    commands = world.at(0, Arrived(requests, alone=True))
+    assert 1 <= len(dispatched(commands)) < 9
+    left, until_ns = len(dispatched(commands)), 120 * 1000 * MS
+    while left < 9:  # pods come by the calls in flight alone: nothing else happens
+        wakeup_ns = world.engine.next_wakeup_ns()
+        assert wakeup_ns is not None
+        assert world.now_ns < wakeup_ns < until_ns
+        world.now_ns = wakeup_ns
+        left += len(dispatched(world.engine.handle((), wakeup_ns)))
