@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar
 
 import yaml
 
-from mlproxy.config.conflicts import POLICY_KEYS
-from mlproxy.config.keys import either
-from mlproxy.config.schema import Batching
+from mlproxy.cli.simulation_proxy import DEFAULT_POLICY, policy_problems, proxy_of
 from mlproxy.errors import ConfigurationError
-from mlproxy.simulate import ClusterSettings, Proxy, Scenario, proxy_for
+from mlproxy.simulate import ClusterSettings, Scenario
 from mlproxy.simulate.arrivals import TRACE_FORMS, Poisson, Trace, from_lines, parse_trace
 from mlproxy.simulate.faults import parse_fault
 from mlproxy.simulate.profiles import BUILT_IN, PROFILE_FORMS, Profile, parse_profile, table_from
-from mlproxy.simulate.rivals import RIVALS
 from mlproxy.units import NS_PER_S, format_duration, parse_duration
-
-#: What `--policy` and `--compare` take: the configuration's, and the simulator's own.
-POLICIES: tuple[str, ...] = (*get_args(Batching.model_fields["policy"].annotation), *RIVALS)
-DEFAULT_POLICY: str = Batching.model_fields["policy"].default
-#: Keys that have a flag.
-_FLAGS = {"slo.latency": "--slo", "slo.share": "--share"}
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -82,14 +73,14 @@ class Options:
 def scenarios_of(options: Options) -> dict[str, Scenario]:
     """A scenario per policy. `ConfigurationError` has a line for every problem."""
     reading = _Reading()
-    reading.problems += _policy_problems(options)
+    reading.problems += policy_problems(options)
     cluster = _cluster(reading, options)
     traffic = _traffic(reading, options)
     profile: Profile = reading.take("--profile", BUILT_IN["toxic"], _profile, options.profile)
     faults = [reading.take("--fault", None, parse_fault, text) for text in options.faults]
     changes = [reading.take("--set", None, _change, text) for text in options.changes]
     proxies = [
-        reading.take("", None, _proxy, policy, options, cluster, [change for change in changes if change])
+        reading.take("", None, proxy_of, policy, options, cluster, [change for change in changes if change])
         for policy in options.policies
     ]
     if reading.problems:
@@ -246,14 +237,6 @@ def _cluster_problems(options: Options) -> Sequence[str]:
     return [problem for right, problem in checks if not right]
 
 
-def _policy_problems(options: Options) -> Iterator[str]:
-    if not options.policies:
-        yield f"--compare: names no policy; give some of {', '.join(POLICIES)}"
-    for flag, name in options.named_policies():
-        if name not in POLICIES:
-            yield f"{flag}: must be {either(POLICIES)}, not {name!r}"
-
-
 def _change(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not (equals and key):
@@ -264,29 +247,3 @@ def _change(text: str) -> tuple[str, object]:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"{text!r}: the value is not YAML") from error
-
-
-def _acts_on(policy: str, key: str) -> bool:
-    """Whether ``policy`` looks at ``key``; the rivals look at what `static` does."""
-    section, _, name = key.partition(".")
-    policies = POLICY_KEYS.get(name.partition(".")[0]) if section == "batching" else None
-    return policies is None or ("static" if policy in RIVALS else policy) in policies
-
-
-def _proxy(policy: str, options: Options, cluster: ClusterSettings, changes: list[tuple[str, object]]) -> Proxy:
-    is_known = policy in POLICIES
-    if not is_known:  # to find what else is wrong, and only that
-        policy = DEFAULT_POLICY
-    if len(options.policies) > 1 or not is_known:  # what a policy does not look at is meant for others
-        changes = [(key, value) for key, value in changes if _acts_on(policy, key)]
-    try:
-        return proxy_for(policy, slo=options.slo, share=options.share, cluster=cluster, changes=changes)
-    except ConfigurationError as error:
-        flags = {key: flag for key, flag in _FLAGS.items() if key not in dict(changes)}
-        raise ConfigurationError([_at_flag(problem, flags) for problem in error.problems]) from None
-
-
-def _at_flag(problem: str, flags: Mapping[str, str]) -> str:
-    """A problem with a key that a flag of its own has set, as one with the flag."""
-    key, colon, text = problem.partition(": ")
-    return f"{flags.get(key, key)}{colon}{text}"
