@@ -94,7 +94,7 @@ class Apart:
     def observe(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
         """The call of ``batch`` ended."""
         timed_out = failure is not None and failure.kind == "timeout"
-        if len(batch.members) == 1:
+        if batch.sent == batch.members[0].count:  # one member, or several that are the same and were sent as one
             if batch.isolating or batch.reason == "alone":
                 self._judge(batch, failure, now_ns)
         elif timed_out and not self._timed_out_last:
@@ -112,7 +112,7 @@ class Apart:
                 self.some = True
 
     def _judge(self, batch: Batch, failure: Failure | None, now_ns: int) -> None:
-        """The one member of ``batch`` went alone. If because a batch, its own or that of one like it, had failed: was
+        """What ``batch`` sent went alone. If because a batch, its own or that of one like it, had failed: was
         it the cause? A failure that is not its own says nothing."""
         member = batch.members[0]
         request = cast(LinkedRequest, member.owner)
