@@ -21,11 +21,11 @@ def may_help(failure: Failure, batch: Batch) -> bool:
     """Whether the same call may succeed a moment later: nothing answered, or only a gateway did.
 
     A timeout is not among them: the backend has had its time once, and the callers wait. A half of a batch that failed
-    is tried again only if nobody was there: that the rest failed twice was known before; so is who is suspected.
+    is tried again only if nobody was there: that the rest failed twice was known before; so it is of who is remembered.
     """
     if failure.kind == "connect":
         return True
-    if batch.isolating or batch.suspect:
+    if batch.isolating or batch.remembered:
         return False
     return failure.kind == "reset" or (failure.kind == "status" and failure.status in GATEWAY_STATUSES)
 

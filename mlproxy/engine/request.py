@@ -43,7 +43,7 @@ class Request(msgspec.Struct, eq=False):
     state: State = State.QUEUED
     parts: list[Part] | None = None  #: set when the request was split over batches
     priority: int = 0  #: 1 is the most urgent, larger numbers less so; 0: as usual
-    suspect: bool = False  #: it goes alone because one like it lately failed
+    remembered: bool = False  #: it goes alone because one like it lately failed
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}: {self.count} instances, {self.state.name.lower()}>"
@@ -167,9 +167,9 @@ class Batch(msgspec.Struct, eq=False):
         return not self.attempt and not self.isolating
 
     @property
-    def suspect(self) -> bool:
+    def remembered(self) -> bool:
         """Its one member goes alone because one like it lately failed."""
-        return self.reason == "alone" and self.members[0].owner.suspect
+        return self.reason == "alone" and self.members[0].owner.remembered
 
     @property
     def last_deadline_ns(self) -> int:

@@ -77,8 +77,8 @@ class Apart:
         return alone, others
 
     def _goes_alone(self, request: LinkedRequest) -> bool:
-        request.suspect = self.poison.holds(request.lane_key, request.items)
-        return request.suspect or self.unbatched.holds(request.lane_key)
+        request.remembered = self.poison.holds(request.lane_key, request.items)
+        return request.remembered or self.unbatched.holds(request.lane_key)
 
     def stop_batching(self, lane_key: bytes) -> None:
         """No batches in this lane from now on."""
@@ -98,10 +98,10 @@ class Apart:
             if batch.isolating or batch.reason == "alone":
                 self._judge(batch, failure, now_ns)
         elif timed_out and not self._timed_out_last:
-            self._suspect(batch, now_ns)
+            self._remember(batch, now_ns)
         self._timed_out_last = timed_out
 
-    def _suspect(self, batch: Batch, now_ns: int) -> None:
+    def _remember(self, batch: Batch, now_ns: int) -> None:
         """One of its members may have taken all of the time: next time each goes alone, until it is answered.
 
         Of timeouts in a row the first only: in those of a backend that hangs, all who come again would be alone.
@@ -116,7 +116,7 @@ class Apart:
         it the cause? A failure that is not its own says nothing."""
         member = batch.members[0]
         request = cast(LinkedRequest, member.owner)
-        if not batch.isolating and (isinstance(member, Part) or not request.suspect):
+        if not batch.isolating and (isinstance(member, Part) or not request.remembered):
             return  # others of its request's parts are not like it, or its whole lane goes alone
         poison = failure is not None and may_be_one_members(failure)
         if failure is None or poison:
@@ -125,6 +125,6 @@ class Apart:
             return
         if failure is None:
             self.poison.discard(request.lane_key, request.items)
-        elif poison or (failure.kind == "timeout" and request.suspect):
+        elif poison or (failure.kind == "timeout" and request.remembered):
             self.poison.add(request.lane_key, request.items, now_ns)
             self.some = True

@@ -37,9 +37,9 @@ class World:
         assert not alone or len(items) == 1
         self.apart.observe(Batch(1, b"", [*requests], len(items), reason, isolating=isolating), failure, self.now_ns)
 
-    def suspects(self, items: bytes) -> bool:
+    def remembers(self, items: bytes) -> bool:
         alone, _ = self.apart.divide([LinkedRequest(1, b"", 1, len(items), 0, items=items)])
-        assert [request.suspect for request in alone] == [True] * len(alone)
+        assert [request.remembered for request in alone] == [True] * len(alone)
         return bool(alone)
 
 
@@ -49,10 +49,10 @@ def test_after_a_timeout_each_of_the_batch_goes_alone_until_it_is_answered() -> 
     assert world.apart.some
     world.call(None, b"good")
     world.call(TIMEOUT, b"hangs")
-    assert (world.suspects(b"good"), world.suspects(b"hangs")) == (False, True)
+    assert (world.remembers(b"good"), world.remembers(b"hangs")) == (False, True)
     assert world.verdicts == {"cleared": 1}  # that the time was over may be anybody's fault
     world.call(None, b"hangs")
-    assert not world.suspects(b"hangs")
+    assert not world.remembers(b"hangs")
 
 
 def test_what_hangs_again_is_remembered_for_longer() -> None:
@@ -61,28 +61,28 @@ def test_what_hangs_again_is_remembered_for_longer() -> None:
     world.now_ns = KEEP_NS // 2
     world.call(TIMEOUT, b"hangs")
     world.apart.look(KEEP_NS)
-    assert (world.suspects(b"good"), world.suspects(b"hangs")) == (False, True)
+    assert (world.remembers(b"good"), world.remembers(b"hangs")) == (False, True)
 
 
 def test_of_timeouts_in_a_row_the_first_is_remembered() -> None:
     world = World()
     world.call(TIMEOUT, b"1", b"2")
     world.call(TIMEOUT, b"3", b"4")
-    assert (world.suspects(b"1"), world.suspects(b"3")) == (True, False)
+    assert (world.remembers(b"1"), world.remembers(b"3")) == (True, False)
     world.call(None, b"5", b"6")
     world.call(TIMEOUT, b"3", b"4")
-    assert world.suspects(b"3")
+    assert world.remembers(b"3")
 
 
 @pytest.mark.parametrize("kind", ["connect", "timeout"])
 def test_a_failure_that_is_not_its_own_is_no_verdict(kind: str) -> None:
     world = World()
     world.call(Failure(kind, ""), b"1", isolating=True)  # type: ignore[arg-type]
-    assert (world.verdicts, world.suspects(b"1")) == ({}, False)
+    assert (world.verdicts, world.remembers(b"1")) == ({}, False)
     world.call(POISON, b"1", isolating=True)
     world.call(Failure(kind, ""), b"1")  # type: ignore[arg-type]
     world.call(POISON, b"1")
-    assert (world.verdicts, world.suspects(b"1")) == ({"poison": 2}, True)
+    assert (world.verdicts, world.remembers(b"1")) == ({"poison": 2}, True)
 
 
 def test_parts_of_a_request_are_not_remembered() -> None:

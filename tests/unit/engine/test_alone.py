@@ -101,10 +101,10 @@ def test_those_of_all_endpoints_share_half_of_the_queue(size_bytes: int) -> None
     ("failed", "calls"),
     [(Failure("connect", ""), 2), (Failure("reset", ""), 1), (failure(503), 1), (Failure("timeout", ""), 1)],
 )
-def test_who_is_suspected_is_sent_again_only_if_nobody_was_there(failed: Failure, calls: int) -> None:
+def test_who_is_remembered_is_sent_again_only_if_nobody_was_there(failed: Failure, calls: int) -> None:
     world = World(StaticBatching(4, 0, 1), attempts=1)
     arrival = alone(world, 1)
-    arrival.requests[0].suspect = True
+    arrival.requests[0].remembered = True
     batch = only_batch(world.at(0, arrival))
     again = dispatched([*world.at(1, Failed(batch, failed)), *world.at(1000)])
     assert 1 + len(again) == calls
