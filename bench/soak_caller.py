@@ -136,6 +136,11 @@ class Caller:
         word = "poison" if poison else "fine"
         return [[f"{self.number}-{self._sequence}-{i}", word, "x" * padding] for i in range(count)]
 
+    def garbage(self, data: bytes) -> bytes:
+        """``data``, which may count as one prediction, refused."""
+        self._tally.sent += 1
+        return data
+
     def request(
         self, instances: Sequence[Any], *headers: bytes, version: bytes = b"1.1", chunked: int = 0, coding: str = "",
     ) -> bytes:  # fmt: skip

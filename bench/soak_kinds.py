@@ -139,7 +139,7 @@ async def garbage(caller: Caller) -> None:
     """A good request, and something that is none right behind it: the first gets its answer."""
     instances = caller.instances()
     connection = await caller.open()
-    connection.send(caller.request(instances) + caller.rng.choice(GARBAGE))
+    connection.send(caller.request(instances) + caller.garbage(caller.rng.choice(GARBAGE)))
     await caller.expect(connection, instances)
     with contextlib.suppress(ConnectionResetError):
         rest = await connection.reader.read(4096)
