@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, get_args
 
+from mlproxy.config.batching import Batching
 from mlproxy.config.conflicts import POLICY_KEYS
 from mlproxy.config.keys import either
-from mlproxy.config.schema import Batching
 from mlproxy.errors import ConfigurationError
 from mlproxy.simulate import ClusterSettings, Proxy, proxy_for
 from mlproxy.simulate.rivals import RIVALS

@@ -16,7 +16,8 @@ from mlproxy.pointers import tokens_of
 from mlproxy.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from mlproxy.config.schema import Configuration, Endpoint
+    from mlproxy.config.endpoint import Endpoint
+    from mlproxy.config.schema import Configuration
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import socket
 import httpx
 import pytest
 
-from mlproxy.config.schema import Backend
+from mlproxy.config.endpoint import Backend
 from workers.ingress.pass_failure import error_of
 
 URL = "http://127.0.0.1:9"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mlproxy.config.schema import Endpoint
+from mlproxy.config.endpoint import Endpoint
 from mlproxy.errors import BackendContract, BadRequest
 from mlproxy.protocols import ParsedRequest, endpoint_codec
 from mlproxy.protocols.custom import Custom
