@@ -44,10 +44,10 @@ class Process:
     #: What is asked to find out whether it is ready, below its first URL.
     ready_path: str
 
-    def __init__(self, command: Sequence[str], log: Path | None = None) -> None:
+    def __init__(self, command: Sequence[str], log: Path | None = None, url: str | None = None) -> None:
         self._own_log = log is None
         self.log = log or _new_log()
-        self._urls: tuple[str, ...] = ()
+        self._urls: tuple[str, ...] = () if url is None else (url,)  # where it listens, if its log does not say so
         launcher = [sys.executable, "-m", "bench.launch", str(os.getpid())]
         with self.log.open("ab") as output:
             # A process group of its own: Ctrl-C in a terminal is for the one who started it, who then stops it.

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import tools
-from bench.processes import Process, Proxy, answers, running
+from bench.processes import Process, Proxy, running
 
 PREDICT = "/v1/models/iris:predict"
 INFER = "/v2/models/iris-v2/infer"
@@ -65,17 +65,8 @@ class Nginx(Process):
         user = "user root;" if os.geteuid() == 0 else ""
         text = _NGINX.format(folder=folder, backend=backend.removeprefix("http://"), port=port, user=user, extra=extra)
         (folder / "nginx.conf").write_text(text)
-        self._address = f"http://127.0.0.1:{port}"
-        super().__init__([tools.find("nginx") or "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")])
-
-    @property
-    def url(self) -> str:
-        return self._address
-
-    def ready(self) -> bool:
-        if self.returncode is not None:
-            raise self.failure(f"ended with {self.returncode}")
-        return answers(self.url + self.ready_path)
+        command = [tools.find("nginx") or "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        super().__init__(command, url=f"http://127.0.0.1:{port}")
 
 
 class NaiveBatcher(Process):

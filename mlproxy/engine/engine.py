@@ -211,13 +211,16 @@ class Engine:
         """The call of ``batch`` ended; False when nobody knows it any more (it was aborted)."""
         if batch not in self._in_flight:
             return False
-        self._in_flight.discard(batch)
-        if batch.attempt or batch.isolating:
-            self._extra_in_flight -= 1
+        self._end_flight(batch)
         self._policy.observe_outcome(batch, failure, now_ns)
         if failure is None:
             self._budget.answered(batch)
         return True
+
+    def _end_flight(self, batch: Batch) -> None:
+        self._in_flight.discard(batch)
+        if not batch.first_call:
+            self._extra_in_flight -= 1
 
     def _fail(
         self, request: Request, outcome: ProxyError | Failure, now_ns: int, *, in_batches: bool = True
@@ -259,9 +262,7 @@ class Engine:
                 continue
             batch.live -= len(left.intersection(batch.members))
             if not batch.live and batch in self._in_flight:
-                self._in_flight.discard(batch)
-                if not batch.first_call:
-                    self._extra_in_flight -= 1
+                self._end_flight(batch)
                 self._policy.observe_abort(batch, now_ns)
                 self._commands.append(Abort(batch))
 

@@ -35,21 +35,12 @@ from mlproxy.engine import (
     Request,
 )  # fmt: skip
 from mlproxy.units import NS_PER_MS, NS_PER_S
+from tests.unit.engine.world import Worded
 
 MAX_QUEUED = 40
 SLO_NS = 100 * NS_PER_MS
 #: Wake-ups within a second without events at which nothing was to be done: two ticks, and a few timers of lanes.
 MOST_IDLE_WAKEUPS = 8
-
-
-class Worded(Request, eq=False):
-    """A request of which others may be the same."""
-
-    word: bytes = b""
-
-    @property
-    def twin(self) -> bytes:
-        return self.word
 
 
 class EngineMachine(RuleBasedStateMachine):

@@ -22,6 +22,13 @@ def _instance(rng: random.Random, number: int, index: int, poison: bool) -> str:
     return f'{{"request":{number} , "at": [{index}], "x":{word}{also}}}'
 
 
+def _instances(rng: random.Random, number: int, poison: bool) -> list[str]:
+    """Those of one request, one of them with the poison."""
+    count = count_of(rng)
+    at = rng.randrange(count)
+    return [_instance(rng, number, index, poison and index == at) for index in range(count)]
+
+
 def _item(text: bytes) -> Item:
     value = json.loads(text)
     number = value["request"] if isinstance(value, dict) else value[0]
@@ -39,11 +46,9 @@ class KServeV1:
     settings: ClassVar[Mapping[str, Any]] = {}
 
     def request(self, rng: random.Random, number: int, poison: bool) -> Message:
-        count = count_of(rng)
-        at = rng.randrange(count)
-        rows = ", ".join([_instance(rng, number, index, poison and index == at) for index in range(count)])
+        rows = _instances(rng, number, poison)
         beside = rng.choice(("", "", '"signature_name": "s", ', '"parameters":{"k":[1, 2.50]} ,'))
-        return Message("", f'{{{beside}"instances": [{rows}]}}'.encode())
+        return Message("", f'{{{beside}"instances": [{", ".join(rows)}]}}'.encode())
 
     def read(self, call: Message) -> list[Item]:
         return [_item(text) for text in instances_of(call.body)]
@@ -60,10 +65,8 @@ class JsonList:
     settings: ClassVar[Mapping[str, Any]] = {}
 
     def request(self, rng: random.Random, number: int, poison: bool) -> Message:
-        count = count_of(rng)
-        at = rng.randrange(count)
-        rows = [_instance(rng, number, index, poison and index == at) for index in range(count)]
-        bare = count == 1 and rows[0].startswith("{")
+        rows = _instances(rng, number, poison)
+        bare = len(rows) == 1 and rows[0].startswith("{")
         return Message("", (rows[0] if bare else f"[{', '.join(rows)}]").encode())
 
     def read(self, call: Message) -> list[Item]:
@@ -81,11 +84,9 @@ class Columns:
     settings: ClassVar[Mapping[str, Any]] = {}
 
     def request(self, rng: random.Random, number: int, poison: bool) -> Message:
-        count = count_of(rng)
-        at = rng.randrange(count)
-        rows = ", ".join([_instance(rng, number, index, poison and index == at) for index in range(count)])
-        weights = ",".join([rng.choice(("1.0", "2e0", "[ ]")) for _ in range(count)])
-        inputs = [f'"row": [{rows}]', f'"weight":[{weights}]']
+        rows = _instances(rng, number, poison)
+        weights = ",".join([rng.choice(("1.0", "2e0", "[ ]")) for _ in rows])
+        inputs = [f'"row": [{", ".join(rows)}]', f'"weight":[{weights}]']
         rng.shuffle(inputs)
         return Message("", f'{{"inputs": {{{" , ".join(inputs)}}}}}'.encode())
 
@@ -155,11 +156,9 @@ class Custom:
     }
 
     def request(self, rng: random.Random, number: int, poison: bool) -> Message:
-        count = count_of(rng)
-        at = rng.randrange(count)
-        rows = ", ".join([_instance(rng, number, index, poison and index == at) for index in range(count)])
+        rows = _instances(rng, number, poison)
         tenant = rng.choice(("a", "b"))
-        return Message("", f'{{"in":{{"rows" :[{rows}], "mode": 1}}, "tenant":"{tenant}"}}'.encode())
+        return Message("", f'{{"in":{{"rows" :[{", ".join(rows)}], "mode": 1}}, "tenant":"{tenant}"}}'.encode())
 
     def read(self, call: Message) -> list[Item]:
         return [_item(text) for text in elements_of(call.body, "in", "rows")]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import Process, answers
+from bench.processes import Process
 
 #: They import for several seconds.
 START_WITHIN_S = 50.0
@@ -66,17 +66,7 @@ class RealServer(Process):
 
     def __init__(self, program: str, *arguments: str, port: int, ready_path: str) -> None:
         self.ready_path = ready_path
-        self._address = f"http://127.0.0.1:{port}"
-        super().__init__([program, *arguments])
-
-    @property
-    def url(self) -> str:
-        return self._address
-
-    def ready(self) -> bool:
-        if self.returncode is not None:
-            raise self.failure(f"ended with {self.returncode}")
-        return answers(self.url + self.ready_path)
+        super().__init__([program, *arguments], url=f"http://127.0.0.1:{port}")
 
 
 def program(variable: str) -> str:

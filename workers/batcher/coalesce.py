@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mlproxy.engine import Batch, Part, Piece
+from mlproxy.engine import Batch, Member, Piece
 from mlproxy.protocols import Text
 
 
@@ -19,17 +19,16 @@ class Coalesced(NamedTuple):
 def coalesce(batch: Batch, items: Sequence[Text]) -> tuple[list[Text], dict[int, int]]:
     """What to send of a batch with these items, ``batch.sent`` instances, and the places of `Coalesced`.
 
-    Members are compared as a whole, byte for byte; the parts of a request that was split are each sent.
+    What the same is, the engine was told by their twins, and counts by.
     """
-    seen: dict[Text, int] = {}
+    seen: dict[bytes | Member, int] = {}
     sent: list[Text] = []
     places: dict[int, int] = {}
     first = count = 0
     for member, text in zip(batch.members, items, strict=True):
-        place = None if isinstance(member, Part) else seen.setdefault(text, count)
-        if place is None or place == count:
+        place = seen.setdefault(member.twin or member, count)
+        if place == count:
             sent.append(text)
-            place = count
             count += member.count
         places[first] = place
         first += member.count

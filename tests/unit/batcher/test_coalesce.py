@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlproxy.engine import Batch, Member, Request
+from mlproxy.engine import Batch, Member
 from mlproxy.engine.request import split
+from tests.unit.engine.world import Worded
 from workers.batcher.coalesce import Coalesced, coalesce, own_pieces
 
 #: A member: its instances, and whether it is part of a larger request.
@@ -18,7 +19,7 @@ MEMBERS = st.lists(st.tuples(st.lists(st.sampled_from("ab"), min_size=1, max_siz
 def test_everybody_gets_the_items_of_their_own_instances(drawn: list[tuple[list[str], bool]]) -> None:
     members: list[Member] = []
     for number, (instances, is_part) in enumerate(drawn):
-        request = Request(number, b"", len(instances), 1, 0)
+        request = Worded(number, b"", len(instances), 1, 0, word=" ".join(instances).encode())
         members.append(split(request, len(instances))[0] if is_part else request)
     batch = Batch(1, b"", members, sum(member.count for member in members), "full")
     sent, places = coalesce(batch, [" ".join(instances).encode() for instances, _ in drawn])

@@ -16,21 +16,11 @@ from mlproxy.engine import (
     Failure,
     QueueBounds,
     Relay,
-    Request,
     StaticBatching,
 )
 from mlproxy.engine.commands import Command
 from mlproxy.units import NS_PER_MS, NS_PER_S
-
-
-class Worded(Request, eq=False):
-    """A request whose instances are a word."""
-
-    word: bytes = b""
-
-    @property
-    def twin(self) -> bytes:
-        return self.word
+from tests.unit.engine.world import Worded
 
 
 class Coalescing:

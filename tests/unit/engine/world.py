@@ -19,6 +19,16 @@ MS = 1_000_000
 SLO_NS = 500 * MS
 
 
+class Worded(Request, eq=False):
+    """A request whose instances are a word."""
+
+    word: bytes = b""
+
+    @property
+    def twin(self) -> bytes:
+        return self.word
+
+
 class World:
     """An engine with a clock that only moves when told."""
 
